@@ -1,0 +1,112 @@
+"""The `Table`, where its files lie, and the registry of loaders."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiop.errors import AiopError, suggest
+
+__all__ = ["Table", "data_dir", "list_tables", "load_table", "read_columns", "register_table", "sha256"]
+
+
+@dataclass
+class Table:
+    """Measured values of ``n`` distinct architectures.
+
+    networks: ``n`` names, such as ``nas-bench-201:...``.
+    values: task name -> float64 ``(n,)`` in the task's unit, nan where not measured.
+    groups: ``n`` labels; architectures of one label must never be on two sides of a split.
+    macs, params: float64 ``(n,)``, the table's own count (see the loader), nan where it has none.
+    files: file name -> SHA-256 (hex) of what was read.
+    extras: further ``(n,)`` columns that the loader describes.
+    """
+
+    name: str
+    networks: list[str]
+    values: dict[str, NDArray[np.float64]]
+    groups: list[str]
+    macs: NDArray[np.float64]
+    params: NDArray[np.float64]
+    files: dict[str, str]
+    licence: str
+    extras: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.networks)
+
+
+def data_dir() -> Path:
+    """The folder of the benchmark tables: ``$AIOP_DATA``, else ``../shared/data`` beside the repository.
+
+    Where neither exists, an `AiopError` says how to set it.
+    """
+    given = os.environ.get("AIOP_DATA")
+    if given:
+        path = Path(given)
+        if not path.is_dir():
+            raise AiopError(f'AIOP_DATA is "{given}", which is not a folder: set it to the benchmark tables')
+        return path
+    repository = Path(__file__).resolve().parents[3]
+    for start in (repository, Path.cwd()):
+        path = start.parent / "shared" / "data"
+        if path.is_dir():
+            return path
+    raise AiopError(
+        "the benchmark tables were not found: set AIOP_DATA to the folder that holds nas_bench_201.parquet"
+    )
+
+
+Loader = Callable[[Path], Table]
+_LOADERS: dict[str, Loader] = {}
+
+
+def register_table(name: str) -> Callable[[Loader], Loader]:
+    """Decorator: make a loader available to `load_table` under ``name``."""
+
+    def register(loader: Loader) -> Loader:
+        _LOADERS[name] = loader
+        return loader
+
+    return register
+
+
+def list_tables() -> list[str]:
+    """Names that `load_table` takes, sorted."""
+    return sorted(_LOADERS)
+
+
+def load_table(name: str) -> Table:
+    """Read a benchmark table from `data_dir`; an unknown name is an `AiopError` with the nearest one."""
+    if name not in _LOADERS:
+        raise AiopError(
+            f'table "{name}" is unknown{suggest(name, _LOADERS)}: the tables are {", ".join(list_tables())}'
+        )
+    return _LOADERS[name](data_dir())
+
+
+def read_columns(path: Path, columns: list[str]) -> dict[str, list[Any]]:
+    """Columns of a Parquet file as Python lists; a missing or unreadable file is an `AiopError`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        raise AiopError(f'benchmark table "{path}" does not exist: set AIOP_DATA to the folder that holds it')
+    try:
+        table = pq.read_table(path, columns=columns)
+        return {column: table[column].to_pylist() for column in columns}
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise AiopError(f'benchmark table "{path}" cannot be read ({error}): fetch the file again') from error
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

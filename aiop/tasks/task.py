@@ -1,0 +1,91 @@
+"""What a predictor predicts: the `Task` and the registry of tasks.
+
+A task's name is ``DOMAIN/SPACE/DATASET-METRIC``, for example ``segmentation/nas-bench-mr/cityscapes-miou``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from aiop.errors import AiopError, suggest
+
+__all__ = ["DOMAINS", "Task", "get_task", "list_tasks", "match_tasks", "register_task"]
+
+DOMAINS = ("classification", "segmentation", "video", "latency", "energy", "throughput")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One measured quantity of a network.
+
+    name: ``DOMAIN/SPACE/DATASET-METRIC``, unique.
+    metric: what is measured (``"top1"``, ``"miou"``, ``"latency"``, ...).
+    unit: of the values (``"%"``, ``"ms"``, ``"mJ"``, ``"images/s"``).
+    direction: ``"max"`` where higher is better, else ``"min"``.
+    domain: one of `DOMAINS`.
+    dataset: data set, or device for a cost.
+    space: the table and search space whose networks were measured.
+    source, licence: of the measurements.
+    transform: the scale on which the values are standardised: as they are, or their logarithm.
+    """
+
+    name: str
+    metric: str
+    unit: str
+    direction: Literal["max", "min"]
+    domain: str
+    dataset: str
+    space: str
+    source: str
+    licence: str
+    transform: Literal["identity", "log"] = "identity"
+
+    def __post_init__(self) -> None:
+        parts = self.name.split("/")
+        if len(parts) != 3 or parts[0] != self.domain or parts[1] != self.space or not parts[2]:
+            raise ValueError(f"task name {self.name!r} is not DOMAIN/SPACE/DATASET-METRIC of its own fields")
+        if self.domain not in DOMAINS:
+            raise ValueError(f"task {self.name!r}: domain {self.domain!r} is none of {', '.join(DOMAINS)}")
+
+
+_TASKS: dict[str, Task] = {}
+
+
+def register_task(task: Task) -> Task:
+    """Add ``task`` to the registry and return it; a name may be registered once."""
+    if task.name in _TASKS:
+        raise ValueError(f"task {task.name!r} is registered twice")
+    _TASKS[task.name] = task
+    return task
+
+
+def get_task(name: str) -> Task:
+    """The task ``name``; an unknown name is an `AiopError` with the nearest one.
+
+    >>> get_task("segmentation/nas-bench-mr/cityscapes-miou").unit
+    '%'
+    """
+    if name not in _TASKS:
+        raise AiopError(f'task "{name}" is unknown{suggest(name, _TASKS)}: list all with "aiop tasks"')
+    return _TASKS[name]
+
+
+def list_tasks(glob: str = "*") -> list[str]:
+    """Names of the tasks that match a shell-style pattern, sorted; empty where none matches.
+
+    >>> list_tasks("video/*")
+    ['video/nas-bench-mr/hmdb51-top1', 'video/nas-bench-mr/hmdb51-top5']
+    """
+    return sorted(name for name in _TASKS if fnmatchcase(name, glob))
+
+
+def match_tasks(glob: str) -> list[str]:
+    """As `list_tasks`, but a pattern that matches no task is an `AiopError` with the nearest name."""
+    names = list_tasks(glob)
+    if not names:
+        raise AiopError(
+            f'task pattern "{glob}" matches no task{suggest(glob, _TASKS)}: list all with "aiop tasks"'
+        )
+    return names
