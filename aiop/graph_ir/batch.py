@@ -93,6 +93,12 @@ class GraphBatch:
         names = ("op", "node", "graph_features", "src", "dst", "graph_index", "ptr")
         return GraphBatch(**{name: getattr(self, name).to(device) for name in names}, engine=self.engine)
 
+    def prepare(self) -> GraphBatch:
+        """Build what message passing derives from the edges now, e.g. in a thread that reads ahead."""
+        neighbour_sum(self, self.node[:, :1])
+        segment_sum(self, self.node[:, :1])
+        return self
+
 
 def collate(arrays: Sequence[GraphArrays], *, engine: Engine = "auto") -> GraphBatch:
     """Join graphs into one batch.
@@ -118,7 +124,7 @@ def collate(arrays: Sequence[GraphArrays], *, engine: Engine = "auto") -> GraphB
         edges = np.concatenate([item.edge_index for item in arrays], axis=1)
         graph = np.stack([item.graph for item in arrays])
     except ValueError as error:
-        raise AiopError(f"graphs of different feature versions do not fit one batch ({error}): encode them again") from error
+        raise AiopError(f"graphs of other feature versions do not fit one batch ({error}): encode them again") from None
     if len(node) != len(op):
         raise AiopError(f"expected {len(op)} rows of node features in the batch, found {len(node)}: encode again")
     # A wrong index would read another graph's nodes or memory outside the batch: refuse it here, once.
@@ -154,13 +160,7 @@ def neighbour_sum(batch: GraphBatch, h: Tensor, reverse: bool = False) -> Tensor
         (N, D): row v is the sum of ``h[u]`` over the edges (u, v); zeros where v has no predecessor. An edge
         that occurs twice counts twice.
     """
-    if _resolve_engine(batch, h) == "dgl":
-        dgl = _import_dgl()
-        result: Tensor = dgl.ops.copy_u_sum(_dgl_graph(batch, reverse), h)
-        return result
-    into, out_of = _grouped(batch, False), _grouped(batch, True)
-    forward, backward = (out_of, into) if reverse else (into, out_of)
-    return _bag_sum(h, *forward, *backward)
+    return _aggregate(batch, h, reverse, 0.0)
 
 
 def neighbour_mean(batch: GraphBatch, h: Tensor, reverse: bool = False, power: float = 1.0) -> Tensor:
@@ -168,13 +168,7 @@ def neighbour_mean(batch: GraphBatch, h: Tensor, reverse: bool = False, power: f
 
     Shapes and direction as in :func:`neighbour_sum`; a node without neighbours gets zeros.
     """
-    key = f"scale-{reverse}-{power}"
-    if key not in batch._built:
-        with torch.inference_mode(False):
-            ends = batch.src if reverse else batch.dst
-            degree = torch.bincount(ends, minlength=batch.num_nodes).clamp_(min=1)
-            batch._built[key] = degree.float().pow_(-power)[:, None]
-    return neighbour_sum(batch, h, reverse) * batch._built[key]
+    return _aggregate(batch, h, reverse, power)
 
 
 def segment_sum(batch: GraphBatch, h: Tensor) -> Tensor:
@@ -182,7 +176,7 @@ def segment_sum(batch: GraphBatch, h: Tensor) -> Tensor:
     if "segments" not in batch._built:
         with torch.inference_mode(False):
             every = torch.arange(batch.num_nodes + 1, device=batch.ptr.device)
-            batch._built["segments"] = (every[:-1], batch.ptr, batch.graph_index, every)
+            batch._built["segments"] = ((every[:-1], batch.ptr, None), (batch.graph_index, every, None))
     return _bag_sum(h, *batch._built["segments"])
 
 
@@ -201,6 +195,17 @@ def segment_max(batch: GraphBatch, h: Tensor) -> Tensor:
     return target.scatter_reduce(0, index, h, "amax", include_self=False)
 
 
+def _aggregate(batch: GraphBatch, h: Tensor, reverse: bool, power: float) -> Tensor:
+    if _resolve_engine(batch, h) == "dgl":
+        summed: Tensor = _import_dgl().ops.copy_u_sum(_dgl_graph(batch, reverse), h)
+        return summed if power == 0 else summed * _degree_factor(batch, reverse, power)[:, None]
+    return _bag_sum(h, _bags(batch, reverse, power), _bags(batch, not reverse, power, of_source=True))
+
+
+# Rows to add up: indices (E,), offsets (N + 1,), and a weight per index (E,) or None.
+_Bags = tuple[Tensor, Tensor, Tensor | None]
+
+
 class _BagSum(torch.autograd.Function):
     """Sums of rows ``h[indices[offsets[v]:offsets[v + 1]]]``; the gradient is the sum over the transposed lists.
 
@@ -209,33 +214,63 @@ class _BagSum(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, h: Tensor, indices: Tensor, offsets: Tensor, back: Tensor, back_offsets: Tensor) -> Tensor:
-        ctx.save_for_backward(indices, offsets, back, back_offsets)
-        return functional.embedding_bag(indices, h.contiguous(), offsets, mode="sum", include_last_offset=True)
+    def forward(ctx: Any, h: Tensor, bags: _Bags, back: _Bags) -> Tensor:
+        ctx.bags = (bags, back)
+        indices, offsets, weights = bags
+        return functional.embedding_bag(
+            indices,
+            h.contiguous(),
+            offsets,
+            mode="sum",
+            per_sample_weights=None if weights is None else weights.to(h.dtype),
+            include_last_offset=True,
+        )
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        indices, offsets, back, back_offsets = ctx.saved_tensors
-        return _bag_sum(grads[0], back, back_offsets, indices, offsets), None, None, None, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        bags, back = ctx.bags
+        return _bag_sum(grads[0], back, bags), None, None
 
 
-def _bag_sum(h: Tensor, indices: Tensor, offsets: Tensor, back: Tensor, back_offsets: Tensor) -> Tensor:
-    result: Tensor = _BagSum.apply(h, indices, offsets, back, back_offsets)  # type: ignore[no-untyped-call]
+def _bag_sum(h: Tensor, bags: _Bags, back: _Bags) -> Tensor:
+    result: Tensor = _BagSum.apply(h, bags, back)  # type: ignore[no-untyped-call]
     return result
 
 
-def _grouped(batch: GraphBatch, reverse: bool) -> tuple[Tensor, Tensor]:
-    """Neighbours grouped by node: int64 (E,) neighbours and (N + 1,) offsets (compressed sparse rows)."""
-    key = f"rows-{reverse}"
-    if key not in batch._built:
-        # Built outside inference mode: the same batch may be trained on later.
-        with torch.inference_mode(False):
-            here, there = (batch.src, batch.dst) if reverse else (batch.dst, batch.src)
+def _bags(batch: GraphBatch, reverse: bool, power: float, of_source: bool = False) -> _Bags:
+    """The neighbours of every node, each weighted with degree ** -power of the node that sums.
+
+    With ``of_source`` the lists are those of the gradient: the node that sums is the neighbour.
+    """
+    here, there = (batch.src, batch.dst) if reverse else (batch.dst, batch.src)
+    # Built outside inference mode: the same batch may be trained on later.
+    with torch.inference_mode(False):
+        key = f"rows-{reverse}"
+        if key not in batch._built:
             offsets = torch.zeros(batch.num_nodes + 1, dtype=torch.int64, device=here.device)
             torch.cumsum(torch.bincount(here, minlength=batch.num_nodes), 0, out=offsets[1:])
-            batch._built[key] = (there[torch.argsort(here, stable=True)], offsets)
-    grouped: tuple[Tensor, Tensor] = batch._built[key]
-    return grouped
+            order = torch.argsort(here, stable=True)
+            batch._built[key] = (there[order], offsets, here[order])
+        neighbours, offsets, owners = batch._built[key]
+        if power == 0:
+            return neighbours, offsets, None
+        weighted = f"weights-{reverse}-{power}-{of_source}"
+        if weighted not in batch._built:
+            factor = _degree_factor(batch, reverse != of_source, power)
+            batch._built[weighted] = factor[neighbours if of_source else owners]
+    return neighbours, offsets, batch._built[weighted]
+
+
+def _degree_factor(batch: GraphBatch, reverse: bool, power: float) -> Tensor:
+    """One over degree ** power of every node, (N,); the degree counts successors with ``reverse``; 1 where it is 0."""
+    key = f"factor-{reverse}-{power}"
+    if key not in batch._built:
+        with torch.inference_mode(False):
+            ends = batch.src if reverse else batch.dst
+            degree = torch.bincount(ends, minlength=batch.num_nodes).clamp_(min=1)
+            batch._built[key] = degree.float().pow_(-power)
+    factor: Tensor = batch._built[key]
+    return factor
 
 
 def dgl_available() -> bool:

@@ -145,7 +145,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         raise AiopError(f"{path} cannot be written ({error.strerror or error}): check folder and space") from error
     finally:

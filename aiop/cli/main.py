@@ -1,0 +1,43 @@
+"""The ``aiop`` command: puts the commands together. Heavy packages are imported inside the commands."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from aiop import __version__
+from aiop.cli.build import build
+from aiop.cli.group import OneLineErrors
+from aiop.cli.inspect import inspect
+from aiop.cli.predict import predict
+from aiop.cli.pretrain import pretrain
+from aiop.cli.tasks import tasks
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    cls=OneLineErrors, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
+)
+
+
+@app.callback(invoke_without_command=True)
+def _aiop(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    """Predict what a neural network will achieve, from its ONNX file alone."""
+    if version:
+        print(f"aiop {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+for _command in (inspect, predict, build, tasks, pretrain):
+    app.command()(_command)
+
+
+def main() -> None:
+    """Run the command line on ``sys.argv``."""
+    app(prog_name="aiop")

@@ -1,0 +1,99 @@
+"""What the commands print with: errors on stderr, JSON lines, tables that fit, readable numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["Name", "console", "human", "number", "print_error", "print_json", "table"]
+
+PIPE_WIDTH = 200
+"""Columns where stdout is no terminal, so that `aiop tasks | grep ...` sees whole lines."""
+
+
+def console() -> Console:
+    """Return a console on stdout that prints names as they are (no markup, no emoji codes)."""
+    wide = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(width=PIPE_WIDTH if wide else None, markup=False, emoji=False, highlight=False)
+
+
+def print_error(message: str) -> None:
+    """Print ``error: message`` as one line on stderr."""
+    print("error:", " ".join(message.split()), file=sys.stderr, flush=True)
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print one object on one line."""
+    print(json.dumps(value), flush=True)
+
+
+def human(count: float) -> str:
+    """Return a count with three significant digits.
+
+    >>> human(1_814_073_344), human(999_600), human(512)
+    ('1.81 G', '1 M', '512')
+    """
+    for prefix in ("", " k", " M", " G"):
+        if count < 999.5:
+            return f"{count:.3g}{prefix}"
+        count /= 1000
+    return f"{count:.4g} T"
+
+
+def number(value: float) -> str:
+    """Return a measurement with the digits that matter.
+
+    >>> number(93.0312), number(0.04512), number(2051.7)
+    ('93.03', '0.0451', '2,052')
+    """
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"
+
+
+def table(*columns: str, left: int = 1) -> Table:
+    """Return an empty table; the first ``left`` columns are texts, the rest numbers that are never broken."""
+    result = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for index, column in enumerate(columns):
+        if index < left:
+            result.add_column(column, overflow="fold")
+        else:
+            result.add_column(column, justify="right", no_wrap=True)
+    return result
+
+
+class Name:
+    """A task or network name that is broken after ``/`` or ``-`` where its column is narrow."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        longest = max(map(len, _parts(self.text)))
+        return Measurement(longest, len(self.text)).clamp(max_width=options.max_width)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Text("\n".join(_lines(self.text, options.max_width)), overflow="fold")
+
+
+def _parts(text: str) -> list[str]:
+    return re.findall(r"[^/-]*[/-]|[^/-]+", text)
+
+
+def _lines(text: str, width: int) -> Iterator[str]:
+    line = ""
+    for part in _parts(text):
+        if line and len(line) + len(part) > width:
+            yield line
+            line = "  "  # so that the next name is seen to begin
+        line += part
+    yield line

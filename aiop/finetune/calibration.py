@@ -1,0 +1,100 @@
+"""What a prediction is worth: conformal intervals, and how far a network is from those seen in training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Interval", "Neighbourhood", "conformal_quantile"]
+
+Array = npt.NDArray[Any]
+
+_LEAST_PER_BIN = 50
+
+
+def conformal_quantile(residuals: Array, coverage: float) -> float:
+    """Return the half-width that covers a share ``coverage`` of new residuals, by split conformal prediction.
+
+    The ``ceil((n + 1) * coverage)``-th smallest absolute residual of ``(n,)`` held-out ones (Vovk et al. 2005; Lei et
+    al. 2018); the largest where ``n`` is too small for that, nan for none.
+    """
+    ordered = np.sort(np.abs(np.asarray(residuals, np.float64)))
+    if not len(ordered):
+        return float("nan")
+    place = int(np.ceil((len(ordered) + 1) * coverage)) - 1
+    return float(ordered[min(place, len(ordered) - 1)])
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Half-widths of a task's interval on its scaled targets, as a function of the prediction.
+
+    Errors differ along the range (networks that fail are hard to place), so the held-out residuals are cut into bins of
+    like prediction, each with its own conformal quantile; between bin centres the half-width is interpolated.
+    """
+
+    centres: tuple[float, ...]
+    widths: tuple[float, ...]
+
+    @classmethod
+    def fit(cls, predicted: Array, measured: Array, coverage: float) -> Interval:
+        """Fit to held-out scaled ``(n,)`` predictions and targets (nan left out); at least 50 residuals per bin."""
+        known = np.isfinite(predicted) & np.isfinite(measured)
+        x, y = np.asarray(predicted, np.float64)[known], np.asarray(measured, np.float64)[known]
+        if not len(x):
+            return cls((0.0,), (float("inf"),))
+        order = np.argsort(x, kind="stable")
+        parts = np.array_split(order, max(1, min(4, len(x) // _LEAST_PER_BIN)))
+        centres = [float(np.median(x[part])) for part in parts]
+        widths = [conformal_quantile(y[part] - x[part], coverage) for part in parts]
+        return cls(tuple(centres), tuple(widths))
+
+    def half_width(self, predicted: Array) -> Array:
+        """Return the half-width at ``(n,)`` scaled predictions."""
+        order = np.argsort(self.centres)
+        return np.interp(predicted, np.asarray(self.centres)[order], np.asarray(self.widths)[order])
+
+
+class Neighbourhood:
+    """How far an embedding is from a training set: the mean distance to its nearest references.
+
+    Embeddings are standardised by the training set and rotated to its principal axes, whitened where the training set
+    varies. ``limit`` is the distance that 98% of held-out networks of the same table stay within.
+    """
+
+    NEAREST = 3
+    AXES = 24
+    REFERENCES = 512
+    INSIDE = 0.98
+
+    def __init__(self, mean: Array, axes: Array, references: Array, limit: float) -> None:
+        self.mean, self.axes, self.references, self.limit = mean, axes, references, limit
+
+    @classmethod
+    def fit(cls, train: Array, held_out: Array, seed: int = 0) -> Neighbourhood:
+        """Fit to embeddings ``(n, D)`` of training networks and ``(m, D)`` of held-out ones."""
+        train = np.asarray(train, np.float64)
+        mean = train.mean(axis=0)
+        _, values, rotation = np.linalg.svd(train - mean, full_matrices=False)
+        deviation = values / np.sqrt(max(1, len(train)))
+        kept = min(cls.AXES, int((deviation > 1e-6 * max(deviation[0], 1e-12)).sum()))
+        # A floor keeps axes along which training hardly varies from dominating what is new.
+        scale = np.maximum(deviation[:kept], 0.1 * deviation[0])
+        axes = (rotation[:kept] / scale[:, None]).T
+        places = np.random.default_rng(seed).permutation(len(train))[: cls.REFERENCES]
+        found = cls(mean, axes, (train[places] - mean) @ axes, 1.0)
+        found.limit = float(np.quantile(found.distance(held_out if len(held_out) else train), cls.INSIDE))
+        return found
+
+    def distance(self, embeddings: Array) -> Array:
+        """Return the distance of ``(n, D)`` embeddings to the training set, ``(n,)``."""
+        points = (np.asarray(embeddings, np.float64) - self.mean) @ self.axes
+        squared = (
+            (points**2).sum(1)[:, None] + (self.references**2).sum(1)[None] - 2.0 * points @ self.references.T
+        )
+        count = min(self.NEAREST, len(self.references))
+        nearest = np.partition(np.sqrt(np.maximum(squared, 0.0)), count - 1, axis=1)[:, :count]
+        return np.asarray(nearest.mean(axis=1))

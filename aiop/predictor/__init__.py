@@ -1,0 +1,8 @@
+"""From a network to predicted values: the shipped predictor, and how one is made."""
+
+from __future__ import annotations
+
+from aiop.predictor.predictor import NetworkPrediction, Prediction, Predictor, load
+from aiop.predictor.run import pretrain_from_config
+
+__all__ = ["NetworkPrediction", "Prediction", "Predictor", "load", "pretrain_from_config"]

@@ -1,0 +1,268 @@
+"""The predictor: networks in, values with intervals out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from aiop.errors import AiopError, suggest
+from aiop.finetune.baselines import CostTrend
+from aiop.finetune.calibration import Interval, Neighbourhood
+from aiop.graph_ir import ComputeGraph
+from aiop.graph_ir.batch import Engine, GraphBatch, collate
+from aiop.graph_ir.corpus import Corpus
+from aiop.graph_ir.features import GraphArrays, encode
+from aiop.pretrain.heads import PredictorModule
+from aiop.pretrain.weights_io import Card, load_predictor
+from aiop.tasks.networks import read
+
+__all__ = ["COVERAGE", "SHIPPED", "NetworkPrediction", "Prediction", "Predictor", "load"]
+
+SHIPPED = Path(__file__).resolve().parents[1] / "weights"
+"""The folder of the weights that come with the package."""
+
+COVERAGE = 0.8
+"""Share of networks like those of training that an interval is meant to cover."""
+
+_WIDEST = 4.0
+_BATCH = 128
+
+Network = str | Path | ComputeGraph
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One task's prediction for one network.
+
+    ``value``, ``low``, ``high`` and ``macs_only`` are in ``unit``; ``low`` to ``high`` is the 80% interval, ``macs_only``
+    what the network's MACs alone say. ``in_distribution`` is False where the network is unlike those the task was
+    learnt from: its interval is widened, and the value is an extrapolation.
+    """
+
+    task: str
+    value: float
+    unit: str
+    low: float
+    high: float
+    macs_only: float
+    in_distribution: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values ready for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPrediction:
+    """Predictions for one network, one per task in the order of their names."""
+
+    network: str
+    macs: int
+    params: int
+    predictions: tuple[Prediction, ...]
+
+    def __getitem__(self, task: str) -> Prediction:
+        """Return the prediction of a task."""
+        for prediction in self.predictions:
+            if prediction.task == task:
+                return prediction
+        names = [prediction.task for prediction in self.predictions]
+        raise AiopError(f"nothing was predicted for task {task!r}{suggest(task, names)}; name it in `tasks`")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values ready for JSON."""
+        return {
+            "network": self.network,
+            "macs": self.macs,
+            "params": self.params,
+            "predictions": [prediction.to_dict() for prediction in self.predictions],
+        }
+
+
+class Predictor:
+    """Predicts metrics of networks from their graphs. Made by `load`.
+
+    ``card`` says what the predictor was trained on and how well it does on networks kept out: ``card["tasks"]`` maps a
+    task's name to its unit, direction, number of labelled networks and held-out scores.
+    """
+
+    def __init__(self, module: PredictorModule, card: Card, arrays: dict[str, torch.Tensor]) -> None:
+        self.module = module
+        self.names = tuple(task.name for task in card.tasks)
+        self._card = card
+        self._order = sorted(range(len(self.names)), key=lambda index: self.names[index])
+        self._intervals = [Interval(**_pair(task.extra["interval"])) for task in card.tasks]
+        self._trends = [CostTrend.from_dict(task.extra["macs_only"]) for task in card.tasks]
+        self._spaces = [str(task.extra["corpus"]) for task in card.tasks]
+        self._near = {
+            space: Neighbourhood(
+                *(arrays[f"{space}/{part}"].double().numpy() for part in ("mean", "axes", "references")),
+                limit=float(limit),
+            )
+            for space, limit in card.extra["neighbourhoods"].items()
+        }
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """What is known of the predictor: tables, settings, and per task labels and held-out scores."""
+        tasks = {
+            task.name: {
+                "unit": task.unit,
+                "direction": task.direction,
+                "labels": task.extra["labels"],
+                "corpus": task.extra["corpus"],
+                "held_out": task.scores,
+            }
+            for task in self._card.tasks
+        }
+        return {
+            "weights_sha256": self._card.weights_sha256,
+            "tables": self._card.tables,
+            "config": self._card.config,
+            "tasks": tasks,
+        }
+
+    def match(self, tasks: str = "*") -> list[int]:
+        """Return the positions of the tasks that a glob matches, in the order of their names."""
+        found = [index for index in self._order if fnmatchcase(self.names[index], tasks)]
+        if not found:
+            raise AiopError(
+                f"the predictor knows no task {tasks!r}{suggest(tasks, self.names)}; list all with `aiop tasks`"
+            )
+        return found
+
+    @overload
+    def predict(self, networks: Network, tasks: str = "*") -> NetworkPrediction: ...
+    @overload
+    def predict(self, networks: Sequence[Network], tasks: str = "*") -> list[NetworkPrediction]: ...
+
+    def predict(
+        self, networks: Network | Sequence[Network], tasks: str = "*"
+    ) -> NetworkPrediction | list[NetworkPrediction]:
+        """Predict the tasks that a glob matches for one network, or for each of a list.
+
+        A network is the path of an ONNX file, ``space:code``, or a graph read before.
+
+        Raises:
+            AiopError: no such task, or a network that cannot be read.
+        """
+        wanted = self.match(tasks)
+        if isinstance(networks, str | Path | ComputeGraph):
+            return self._predict([_graph(networks)], wanted)[0]
+        graphs = [_graph(network) for network in networks]
+        return [
+            result
+            for start in range(0, len(graphs), _BATCH)
+            for result in self._predict(graphs[start : start + _BATCH], wanted)
+        ]
+
+    def embed(self, networks: Network | Sequence[Network]) -> Array:
+        """Return the embeddings of networks, float32 ``(n, D)``; ``(D,)`` for a single one."""
+        if isinstance(networks, str | Path | ComputeGraph):
+            return np.asarray(self.embed([networks])[0])
+        if not networks:
+            return np.zeros((0, self.module.config.embedding), np.float32)
+        arrays = [encode(_graph(network)) for network in networks]
+        return np.concatenate(
+            [forward(self.module, collate(arrays[start : start + _BATCH]))[0] for start in range(0, len(arrays), _BATCH)]
+        )
+
+    def predict_corpus(self, corpus: Corpus, rows: Array | None = None, *, engine: Engine = "auto") -> Array:
+        """Return values ``(len(rows), T)`` in each task's unit, tasks in the order of ``names``; no intervals."""
+        scaled = self.scaled_corpus(corpus, rows, engine=engine)[1]
+        return np.stack([task.scaler.inverse(scaled[:, t]) for t, task in enumerate(self._card.tasks)], axis=1)
+
+    def scaled_corpus(
+        self, corpus: Corpus, rows: Array | None = None, *, engine: Engine = "auto"
+    ) -> tuple[Array, Array]:
+        """Return embeddings ``(n, D)`` and scaled targets ``(n, T)`` of a corpus's rows (all by default)."""
+        return scaled_corpus(self.module, corpus, rows, engine=engine)
+
+    def bounds(self, task: int, scaled: Array, stretch: Array | float = 1.0) -> tuple[Array, Array]:
+        """Return the ends of the interval, in the task's unit, at ``(n,)`` scaled predictions."""
+        scaler = self._card.tasks[task].scaler
+        reach = self._intervals[task].half_width(scaled) * stretch
+        return scaler.inverse(scaled - reach), scaler.inverse(scaled + reach)
+
+    def remoteness(self, embeddings: Array) -> dict[str, Array]:
+        """Return, per corpus of training, the distance of ``(n, D)`` embeddings to it; 1 is the limit of the inside."""
+        return {space: near.distance(embeddings) / near.limit for space, near in self._near.items()}
+
+    def _predict(self, graphs: list[ComputeGraph], wanted: list[int]) -> list[NetworkPrediction]:
+        embeddings, scaled = forward(self.module, collate([encode(graph) for graph in graphs]))
+        remoteness = self.remoteness(embeddings)
+        macs = np.array([graph.macs for graph in graphs], np.float64)
+        rows: list[list[Prediction]] = [[] for _ in graphs]
+        for index in wanted:
+            task = self._card.tasks[index]
+            far = remoteness[self._spaces[index]]
+            values = task.scaler.inverse(scaled[:, index])
+            lows, highs = self.bounds(index, scaled[:, index], np.clip(far, 1.0, _WIDEST))
+            trends = task.scaler.inverse(self._trends[index].predict(macs))
+            for row, value, low, high, trend, distance in zip(rows, values, lows, highs, trends, far, strict=True):
+                row.append(
+                    Prediction(
+                        task.name, float(value), task.unit, float(low), float(high), float(trend), bool(distance <= 1)
+                    )
+                )
+        return [
+            NetworkPrediction(graph.name, graph.macs, graph.params, tuple(row))
+            for graph, row in zip(graphs, rows, strict=True)
+        ]
+
+
+def forward(module: PredictorModule, batch: GraphBatch) -> tuple[Array, Array]:
+    """Return embeddings ``(B, D)`` and scaled targets ``(B, T)`` of a batch."""
+    with torch.inference_mode():
+        embedding, scaled = module.embed_and_predict(batch)
+    return embedding.cpu().numpy(), scaled.cpu().numpy()
+
+
+def scaled_corpus(
+    module: PredictorModule, corpus: Corpus, rows: Array | None = None, *, engine: Engine = "auto"
+) -> tuple[Array, Array]:
+    """Return embeddings ``(n, D)`` and scaled targets ``(n, T)`` of a corpus's rows (all by default)."""
+    places = np.arange(len(corpus)) if rows is None else np.asarray(rows)
+    device = next(module.parameters()).device
+    parts = [
+        forward(module, corpus.batch(places[start : start + _BATCH], engine=engine).to(device))
+        for start in range(0, len(places), _BATCH)
+    ]
+    if not parts:
+        return np.zeros((0, module.config.embedding), np.float32), np.zeros((0, module.heads.num_tasks), np.float32)
+    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+
+def _graph(network: Network) -> ComputeGraph:
+    return network if isinstance(network, ComputeGraph) else read(network)
+
+
+def _pair(interval: dict[str, list[float]]) -> dict[str, Any]:
+    return {key: tuple(float(number) for number in interval[key]) for key in ("centres", "widths")}
+
+
+def load(path: str | Path | None = None) -> Predictor:
+    """Return the predictor that comes with the package, or the one in folder ``path``.
+
+    Raises:
+        AiopError: the folder holds no predictor, or one of another version.
+    """
+    return _load(Path(path) if path is not None else SHIPPED)
+
+
+@lru_cache(maxsize=2)
+def _load(path: Path) -> Predictor:
+    module, card, arrays = load_predictor(path)
+    try:
+        return Predictor(module, card, arrays)
+    except (KeyError, TypeError, ValueError) as error:
+        raise AiopError(f"the card of predictor {path} lacks {error}: train it again with `aiop pretrain`") from None

@@ -1,0 +1,82 @@
+"""Outputs conditioned on the task, all tasks in one pass, and the whole predictor module."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from aiop.graph_ir.batch import GraphBatch
+from aiop.pretrain.backbone import Backbone
+from aiop.pretrain.config import BackboneConfig
+
+__all__ = ["PredictorModule", "TaskHeads"]
+
+
+class TaskHeads(nn.Module):
+    """T outputs from one embedding: a shared projection that each task scales and shifts.
+
+    ``hidden_t = act((1 + gamma_t) * W z + beta_t)``, ``out_t = w_t . hidden_t + b_t + v_t . g`` with z the embedding
+    and g the standardised graph features, whose direct term carries plain cost trends.
+
+    Args:
+        tasks: number of tasks T.
+        embedding: size of z.
+        hidden: size of the shared projection.
+        graph_features: size of g.
+        dropout: probability on the hidden states.
+    """
+
+    def __init__(self, tasks: int, embedding: int, hidden: int, graph_features: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.project = nn.Linear(embedding, hidden)
+        self.gamma = nn.Parameter(torch.randn(tasks, hidden) * 0.1)
+        self.beta = nn.Parameter(torch.zeros(tasks, hidden))
+        self.weight = nn.Parameter(torch.randn(tasks, hidden) * hidden**-0.5)
+        self.bias = nn.Parameter(torch.zeros(tasks))
+        self.direct = nn.Linear(graph_features, tasks, bias=False)
+        nn.init.zeros_(self.direct.weight)
+        self.act = nn.SiLU()
+        self.dropout = nn.Dropout(dropout)
+
+    @property
+    def num_tasks(self) -> int:
+        """Number of tasks T."""
+        return int(self.bias.numel())
+
+    def forward(self, embedding: Tensor, graph_input: Tensor) -> Tensor:
+        """Embeddings (B, D) and standardised graph features (B, G) -> scaled targets (B, T)."""
+        hidden = torch.addcmul(self.beta, self.project(embedding)[:, None, :], 1 + self.gamma)
+        hidden = self.dropout(self.act(hidden))
+        out = (hidden * self.weight).sum(dim=-1) + self.bias
+        result: Tensor = out + self.direct(graph_input)
+        return result
+
+
+class PredictorModule(nn.Module):
+    """Backbone and heads: a batch of graphs -> scaled targets of every task.
+
+    Args:
+        config: sizes and options.
+        num_ops: size of the operator vocabulary.
+        node_features: F.
+        graph_features: G.
+        num_tasks: T.
+    """
+
+    def __init__(
+        self, config: BackboneConfig, num_ops: int, node_features: int, graph_features: int, num_tasks: int
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = Backbone(config, num_ops, node_features, graph_features)
+        self.heads = TaskHeads(num_tasks, config.embedding, config.head, graph_features, config.dropout)
+
+    def forward(self, batch: GraphBatch) -> Tensor:
+        """Scaled targets, (B, T)."""
+        return self.embed_and_predict(batch)[1]
+
+    def embed_and_predict(self, batch: GraphBatch) -> tuple[Tensor, Tensor]:
+        """Embeddings (B, D) and scaled targets (B, T) of one pass."""
+        graph_input = self.backbone.graph_input(batch)
+        embedding = self.backbone.encode(batch, graph_input)
+        return embedding, self.heads(embedding, graph_input)

@@ -1,0 +1,227 @@
+"""A trained predictor on disk: weights in safetensors, everything else in a JSON card.
+
+``predictor.safetensors`` holds the tensors and, in its header, the card; ``card.json`` is the same card for people and
+for programs that do not need the weights. The header is the one that counts, so that replacing one file replaces both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from aiop.errors import AiopError
+from aiop.graph_ir.features import GRAPH_FEATURES, NODE_FEATURES, VOCABULARY, fingerprint
+from aiop.graph_ir.tensor_file import atomic_path, read_header
+from aiop.pretrain.config import BackboneConfig, strict_dataclass
+from aiop.pretrain.heads import PredictorModule
+from aiop.pretrain.targets import LabelScaler
+
+__all__ = ["CARD", "SCHEMA", "WEIGHTS", "Card", "TaskCard", "load_predictor", "read_card", "save_predictor"]
+
+SCHEMA = 1
+WEIGHTS = "predictor.safetensors"
+CARD = "card.json"
+_KIND = "aiop-predictor"
+_ARRAYS = "arrays/"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCard:
+    """What the predictor says about one task.
+
+    Attributes:
+        name: of the task.
+        scaler: targets <-> values in the unit.
+        unit: of the values.
+        direction: ``max`` or ``min``, which is better.
+        scores: held-out scores (``srcc``, ``tau``, ``mae``, ``labels``).
+        extra: anything else JSON can hold: calibration of intervals, cost trends, licences.
+    """
+
+    name: str
+    scaler: LabelScaler
+    unit: str = ""
+    direction: Literal["max", "min"] = "max"
+    scores: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What is known about a predictor besides its weights.
+
+    Attributes:
+        tasks: in the order of the outputs.
+        config: settings of the training run, for the record.
+        tables: name -> sha256, licence, source and rows of every table it was trained on.
+        extra: anything else JSON can hold.
+        weights_sha256: content hash of the weights; set when saved.
+    """
+
+    tasks: tuple[TaskCard, ...]
+    config: dict[str, Any] = field(default_factory=dict)
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+    weights_sha256: str = ""
+
+
+def save_predictor(
+    folder: str | Path, module: PredictorModule, card: Card, arrays: Mapping[str, Tensor] | None = None
+) -> Card:
+    """Write weights and card into ``folder``, replacing what is there; return the card with its content hash.
+
+    ``arrays`` are tensors that belong to the predictor but not to its network, such as reference embeddings.
+
+    Raises:
+        AiopError: for a card that does not fit the module, or a folder that cannot be written.
+    """
+    folder = Path(folder)
+    if len(card.tasks) != module.heads.num_tasks:
+        raise AiopError(f"the card names {len(card.tasks)} tasks, the module has {module.heads.num_tasks}: name all")
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    tensors |= {f"{_ARRAYS}{name}": tensor.detach().cpu().contiguous() for name, tensor in (arrays or {}).items()}
+    card = dataclasses.replace(card, weights_sha256=_content_hash(tensors))
+    tasks = [
+        {"name": task.name, "unit": task.unit, "direction": task.direction, "scaler": task.scaler.to_dict(),
+         "scores": task.scores, "extra": task.extra}
+        for task in card.tasks
+    ]  # fmt: skip
+    document = {
+        "kind": _KIND,
+        "schema": SCHEMA,
+        "weights_sha256": card.weights_sha256,
+        "fingerprint": fingerprint(),
+        "vocabulary": list(VOCABULARY),
+        "node_features": list(NODE_FEATURES),
+        "graph_features": list(GRAPH_FEATURES),
+        "backbone": dataclasses.asdict(module.config),
+        "config": card.config,
+        "tables": card.tables,
+        "extra": card.extra,
+        "tasks": tasks,
+    }
+    try:
+        text = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise AiopError(f"the card of {folder} holds what JSON cannot ({error}): use plain numbers and text") from None
+    with atomic_path(folder / WEIGHTS) as temporary:
+        safetensors.torch.save_file(tensors, temporary, {"card": text})
+    with atomic_path(folder / CARD) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+    return card
+
+
+def read_card(folder: str | Path) -> dict[str, Any]:
+    """Read and check the card in the weights file of ``folder`` without loading a tensor.
+
+    Raises:
+        AiopError: for missing or damaged files, or a predictor of another schema, vocabulary or feature set.
+    """
+    path = Path(folder) / WEIGHTS
+    if not path.exists():
+        raise AiopError(f"{folder} holds no predictor ({WEIGHTS} is missing): give the folder that training wrote")
+    metadata, _ = read_header(path)
+    try:
+        card: dict[str, Any] = json.loads(metadata["card"])
+        if card["kind"] != _KIND:
+            raise KeyError("kind")
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise AiopError(f"{path} is not a predictor of this project: give the folder that training wrote") from None
+    if card.get("schema") != SCHEMA:
+        raise AiopError(f"predictor {path} has schema {card.get('schema')}, this version reads {SCHEMA}: train it again")
+    known = {"vocabulary": VOCABULARY, "node_features": NODE_FEATURES, "graph_features": GRAPH_FEATURES}
+    for key, current in known.items():
+        if card.get(key) != list(current):
+            raise AiopError(
+                f"predictor {path} was trained with another {key.replace('_', ' ')} than this version has: install "
+                "the version it was trained with, or train it again"
+            )
+    if card.get("fingerprint") != fingerprint():
+        raise AiopError(
+            f"predictor {path} was trained with features {str(card.get('fingerprint'))[:12]}, this version has "
+            f"{fingerprint()[:12]}: install the version it was trained with, or train it again"
+        )
+    return card
+
+
+def load_predictor(
+    folder: str | Path, device: str | torch.device = "cpu"
+) -> tuple[PredictorModule, Card, dict[str, Tensor]]:
+    """Load what :func:`save_predictor` wrote: the module in evaluation mode, its card, and the arrays beside it.
+
+    Raises:
+        AiopError: as :func:`read_card`, and for weights that do not fit the card or whose content hash is another.
+    """
+    folder = Path(folder)
+    document = read_card(folder)
+    card = _parse_card(folder, document)
+    beside = folder / CARD
+    if beside.exists() and _stated_hash(beside) != card.weights_sha256:
+        raise AiopError(f"{beside} describes other weights than {WEIGHTS}: fetch or save the predictor again")
+    try:
+        tensors = safetensors.torch.load_file(folder / WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        raise AiopError(f"predictor {folder / WEIGHTS} is damaged ({error}): fetch or save it again") from None
+    if _content_hash(tensors) != card.weights_sha256:
+        raise AiopError(f"predictor {folder / WEIGHTS} is damaged (content hash differs): fetch or save it again")
+    backbone = strict_dataclass(BackboneConfig, document["backbone"], f"card of {folder}")
+    with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten: leave no trace in the generator
+        module = PredictorModule(
+            backbone, len(VOCABULARY), len(NODE_FEATURES), len(GRAPH_FEATURES), len(card.tasks)
+        )
+    arrays = {name: tensors.pop(name) for name in list(tensors) if name.startswith(_ARRAYS)}
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError:
+        raise AiopError(f"predictor {folder / WEIGHTS} has tensors that do not fit its card: save it again") from None
+    arrays = {name.removeprefix(_ARRAYS): tensor for name, tensor in arrays.items()}
+    return module.to(device).eval().requires_grad_(False), card, arrays
+
+
+def _parse_card(folder: Path, document: Mapping[str, Any]) -> Card:
+    try:
+        tasks = tuple(
+            TaskCard(
+                name=str(task["name"]),
+                scaler=LabelScaler.from_dict(task["scaler"]),
+                unit=str(task["unit"]),
+                direction=task["direction"],
+                scores=dict(task["scores"]),
+                extra=dict(task["extra"]),
+            )
+            for task in document["tasks"]
+        )
+        if not isinstance(document["backbone"], dict):
+            raise TypeError("backbone")
+        config, tables, extra = (dict(document[key]) for key in ("config", "tables", "extra"))
+        return Card(tasks, config, tables, extra, str(document["weights_sha256"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise AiopError(f"the card of predictor {folder} lacks its fields ({error}): save it again") from None
+
+
+def _stated_hash(path: Path) -> str:
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["weights_sha256"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ""
+
+
+def _content_hash(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over name, type, shape and bytes of every tensor, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        array = tensors[name].numpy()
+        digest.update(json.dumps([name, str(array.dtype), list(array.shape)]).encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

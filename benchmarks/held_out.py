@@ -1,0 +1,119 @@
+"""Score a predictor on the architectures kept out of its training, beside what it has to beat.
+
+Prints, and with `--write` puts into docs/results.md, SRCC, Kendall tau and MAE of every task for: the predictor; the mean
+rank of MACs and parameters (no labels, so no MAE; the sign that ranks the training networks better); a random forest on
+counts of operators, log MACs and log parameters, fitted on the same training networks.
+
+    python -m benchmarks.held_out [--weights FOLDER] [--seeds 3] [--write]
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import aiop
+from aiop.finetune.baselines import forest_features, forest_predict, mean_cost_rank
+from aiop.finetune.metrics import scores, srcc
+from aiop.predictor import Predictor
+from aiop.pretrain.data import LabelledCorpus, labelled_corpora
+
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "results.md"
+START, END = "<!-- held_out: start -->", "<!-- held_out: end -->"
+
+HEADER = (
+    "| task | kept out | predictor SRCC / tau / MAE | forest SRCC / tau / MAE | cost rank SRCC / tau | coverage of 80% |",
+    "|---|---|---|---|---|---|",
+)
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", help="folder of a predictor; the shipped one by default")
+    parser.add_argument("--seeds", type=int, default=3, help="random forests per task; the mean of their scores is shown")
+    parser.add_argument("--tasks", default="*", help="glob of the tasks to score")
+    parser.add_argument("--write", action="store_true", help="replace the table in docs/results.md")
+    options = parser.parse_args()
+    predictor = aiop.load(options.weights)
+    corpora, _ = labelled_corpora(list(predictor.card["tables"]), predictor.names)
+    lines = list(HEADER)
+    for item in corpora:
+        lines += score_corpus(predictor, item, options.tasks, options.seeds)
+    lines += ["", *separation(predictor, corpora)]
+    print("\n".join(lines))
+    if options.write:
+        write(lines)
+
+
+def score_corpus(predictor: Predictor, item: LabelledCorpus, pattern: str, seeds: int) -> list[str]:
+    """Return the rows of the tasks of one table."""
+    test, train = item.rows["test"], item.rows["train"]
+    _, scaled = predictor.scaled_corpus(item.corpus, test)
+    values = predictor.predict_corpus(item.corpus, test)
+    features = forest_features(item.corpus.graph_features())
+    lines = []
+    for index in predictor.match(pattern):
+        measured = item.values[test, index]
+        if np.isfinite(measured).sum() < 2:
+            continue
+        ours = scores(values[:, index], measured)
+        forests = [
+            scores(forest_predict(features[train], item.values[train, index], features[test], seed=seed), measured)
+            for seed in range(seeds)
+        ]
+        forest = {key: float(np.mean([run[key] for run in forests])) for key in ("srcc", "tau", "mae")}
+        cost = scores(signed_cost_rank(item, test, train, index), measured)
+        low, high = predictor.bounds(index, scaled[:, index])
+        known = np.isfinite(measured)
+        inside = np.mean((measured >= low - 1e-9)[known] & (measured <= high + 1e-9)[known])
+        lines.append(
+            f"| {predictor.names[index]} | {ours['n']} | **{ours['srcc']:.3f}** / {ours['tau']:.3f} / {digits(ours['mae'])} "
+            f"| {forest['srcc']:.3f} / {forest['tau']:.3f} / {digits(forest['mae'])} "
+            f"| {cost['srcc']:.3f} / {cost['tau']:.3f} | {100 * inside:.0f}% |"
+        )
+        print(lines[-1], flush=True)
+    return lines
+
+
+def signed_cost_rank(item: LabelledCorpus, test: Any, train: Any, index: int) -> Any:
+    """Return the mean rank of MACs and parameters, turned round where more cost goes with lower values."""
+    known = mean_cost_rank(item.macs[train], item.params[train])
+    sign = np.sign(srcc(known, item.values[train, index])) or 1.0
+    return sign * mean_cost_rank(item.macs[test], item.params[test])
+
+
+def separation(predictor: Predictor, corpora: list[LabelledCorpus]) -> list[str]:
+    """Return the table of the out-of-distribution flag: share of each table's kept-out rows that are inside another's."""
+    lines = [
+        "Share of kept-out networks (rows) that count as in distribution for the tasks of a table (columns):",
+        "",
+        "| networks of | " + " | ".join(item.name for item in corpora) + " |",
+        "|---|" + "---|" * len(corpora),
+    ]
+    for item in corpora:
+        embeddings, _ = predictor.scaled_corpus(item.corpus, item.rows["test"])
+        far = predictor.remoteness(embeddings)
+        shares = [f"{100 * np.mean(far[other.name] <= 1):.1f}%" for other in corpora]
+        lines.append(f"| {item.name} | " + " | ".join(shares) + " |")
+    return lines
+
+
+def digits(number: float) -> str:
+    """Return a number with three significant digits."""
+    return f"{number:.3g}" if number < 1000 else f"{number:.0f}"
+
+
+def write(lines: list[str]) -> None:
+    """Replace the table in docs/results.md."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    before, _, rest = text.partition(START)
+    _, _, after = rest.partition(END)
+    DOCUMENT.write_text(f"{before}{START}\n" + "\n".join(lines) + f"\n{END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""How fast the predictor reads, predicts and embeds, printed as medians over repeats.
+
+    python -m benchmarks.speed [--weights FOLDER] [--repeats 5]
+
+Networks per second through the loaded predictor from a corpus; seconds per network from a file, in a new process and in
+one that has loaded the predictor; code to ONNX bytes and to a graph per second and core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import aiop
+from aiop.graph_ir import read_onnx
+from aiop.graph_ir.corpus import Corpus, CorpusWriter
+from aiop.graph_ir.features import encode, fingerprint
+from aiop.tasks import get_space, list_spaces
+from examples.make_resnet import resnet50_with_weights
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", help="folder of a predictor; the shipped one by default")
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    print(f"{torch.get_num_threads()} threads; median of {options.repeats} runs (fastest .. slowest)\n")
+    with tempfile.TemporaryDirectory() as folder:
+        corpus_speed(options.weights, options.repeats, Path(folder))
+        file_speed(options.weights, options.repeats, Path(folder))
+    builder_speed(options.repeats)
+
+
+def timed(function: Callable[[], object], repeats: int) -> list[float]:
+    """Return the seconds of each of ``repeats`` calls, ascending."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        seconds.append(time.perf_counter() - start)
+    return sorted(seconds)
+
+
+def report(what: str, numbers: list[float], unit: str) -> None:
+    """Print a median with its range."""
+    low, high = min(numbers), max(numbers)
+    print(f"{what:66s} {statistics.median(numbers):9.3g} {unit}  ({low:.3g} .. {high:.3g})", flush=True)
+
+
+def corpus_speed(weights: str | None, repeats: int, folder: Path) -> None:
+    """NAS-Bench-201 graphs per second through the loaded predictor."""
+    space = get_space("nas-bench-201")
+    rng = np.random.default_rng(0)
+    codes = list(dict.fromkeys(space.sample(rng) for _ in range(2600)))[:2048]
+    with CorpusWriter(folder / "cells.corpus", fingerprint()) as writer:
+        for code in codes:
+            writer.add(code, encode(read_onnx(space.build(code))))
+    corpus = Corpus(folder / "cells.corpus")
+    predictor = aiop.load(weights)
+    predictor.predict_corpus(corpus, np.arange(256), engine="dgl")
+    seconds = timed(lambda: predictor.predict_corpus(corpus, engine="dgl"), repeats)
+    report("NAS-Bench-201 graphs from a corpus, all tasks, DGL", [len(corpus) / s for s in seconds], "graphs/s")
+    seconds = timed(lambda: predictor.predict_corpus(corpus, engine="torch"), repeats)
+    report("NAS-Bench-201 graphs from a corpus, all tasks, plain torch", [len(corpus) / s for s in seconds], "graphs/s")
+
+
+def file_speed(weights: str | None, repeats: int, folder: Path) -> None:
+    """Seconds to predict for a ResNet-50 file with weights."""
+    path = folder / "resnet50.onnx"
+    path.write_bytes(resnet50_with_weights().SerializeToString())
+    print(f"\nResNet-50 file of {path.stat().st_size / 1e6:.0f} MB")
+    extra = ["--weights", weights] if weights else []
+    command = [sys.executable, "-m", "aiop", "predict", str(path), "--json", *extra]
+    report(
+        "aiop predict in a new process",
+        timed(lambda: subprocess.run(command, check=True, capture_output=True), repeats),
+        "s",
+    )
+    command = [sys.executable, "-m", "aiop", "inspect", str(path), "--json"]
+    report(
+        "aiop inspect in a new process",
+        timed(lambda: subprocess.run(command, check=True, capture_output=True), repeats),
+        "s",
+    )
+    predictor = aiop.load(weights)
+    predictor.predict(path)
+    report("predict in a process that has loaded the predictor", timed(lambda: predictor.predict(path), repeats), "s")
+
+
+def builder_speed(repeats: int) -> None:
+    """Architectures per second and core, from code to ONNX bytes and to a graph."""
+    print()
+    for name in list_spaces():
+        space = get_space(name)
+        rng = np.random.default_rng(1)
+        codes = [space.sample(rng) for _ in range(100)]
+        built: list[bytes] = [space.build(code).SerializeToString() for code in codes]
+        seconds = timed(lambda: [space.build(code).SerializeToString() for code in codes], repeats)  # noqa: B023
+        report(f"{name}: code to ONNX bytes", [len(codes) / s for s in seconds], "per second")
+        seconds = timed(lambda: [read_onnx(content) for content in built], repeats)  # noqa: B023
+        report(f"{name}: ONNX bytes to graph", [len(codes) / s for s in seconds], "per second")
+
+
+if __name__ == "__main__":
+    main()
