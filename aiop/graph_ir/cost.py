@@ -34,6 +34,7 @@ _BUFFERS: dict[str, tuple[int, ...]] = {
     "QLinearMatMul": (1, 2, 4, 5, 6, 7),
     "Reshape": (1,),
     "Where": (0,),
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), (4, 5, 6)),
 }
 
 

@@ -18,7 +18,7 @@ from aiop.graph_ir.values import Shape
 
 __all__ = ["GRAPH_FEATURES", "NODE_FEATURES", "VOCABULARY", "GraphArrays", "encode", "fingerprint"]
 
-FEATURES_VERSION = 1
+FEATURES_VERSION = 2
 
 NODE_FEATURES: tuple[str, ...] = (
     "log_channels_in", "log_channels_out", "log_positions_in", "log_positions_out", "level", "log_kernel_0",

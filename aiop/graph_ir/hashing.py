@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from aiop.graph_ir.graph import ComputeGraph
+from aiop.graph_ir.graph import ComputeGraph, Operation
 
 __all__ = ["content_hash"]
 
@@ -28,7 +28,7 @@ def content_hash(graph: ComputeGraph) -> str:
                 operation.op, operation.kernel, operation.stride, operation.dilation, operation.padding,
                 operation.groups, operation.bias, operation.attributes,
                 tuple(round(number, 4) for number in operation.scalars),
-                tuple(weight.shape for weight in operation.weights),
+                _weights(operation),
                 tuple(graph.tensors[key].shape for key in operation.outputs),
             )
         )  # fmt: skip
@@ -38,3 +38,13 @@ def content_hash(graph: ComputeGraph) -> str:
         every.append(digest)
     outputs = b"".join(sorted(digests[key] for key in graph.outputs))
     return hashlib.blake2b(b"".join(sorted(every)) + outputs, digest_size=16).hexdigest()
+
+
+def _weights(operation: Operation) -> list[tuple[int, ...]]:
+    """Return weight shapes without what files write in several ways: a bias (`bias` says it), a matrix's transposition."""
+    shapes = [weight.shape for weight in operation.weights]
+    if operation.op == "Linear":
+        return [tuple(sorted(shape)) for shape in shapes if len(shape) > 1]
+    if operation.bias:
+        return [shape for shape in shapes if len(shape) > 1]
+    return shapes

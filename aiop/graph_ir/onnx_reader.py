@@ -413,6 +413,7 @@ class _Reader:
         weights: list[TensorSpec] = []
         scalars: list[float] = []
         count = 0
+        owner = ""
         skipped = cost.buffer_slots(node.type)
         strict = node.type in cost.WEIGHT_SLOTS
         for slot, (key, tensor) in enumerate(zip(keys, node.inputs, strict=True)):
@@ -430,6 +431,12 @@ class _Reader:
             if not leaves:
                 continue
             weights.append(TensorSpec(tensor.shape, tensor.dtype))
+            if len(tensor.shape) > 1:
+                owner = owner or leaves[0][0]
+            elif _is_uniform(tensor):
+                # Exporters store equal vectors once. One that still has its initial values is shared for that reason,
+                # not because the network ties it: it counts once for every layer, told apart by its matrix.
+                leaves = ((f"{leaves[0][0]} of {owner or f'node {len(self.operations)}'}", tensor.elements),)
             for leaf, elements in leaves:
                 if leaf not in self.counted:
                     self.counted.add(leaf)
@@ -464,12 +471,24 @@ def _describe(operation: Operation, node: Node) -> None:
         axes = node.integers("axes", 1) or []
         if {axis % len(data.shape) for axis in axes} == set(range(2, len(data.shape))):
             operation.op = "GlobalAvgPool"
+    elif kind == "Div" and data is not None and data.constant:
+        operation.op = "Reciprocal"
+    if operation.op == "AvgPool" and data is not None and operation.kernel == data.shape[2:]:
+        if not any(operation.padding):
+            operation.op = "GlobalAvgPool"
+    if operation.op == "GlobalAvgPool":
+        operation.kernel = operation.stride = operation.dilation = operation.padding = ()
+        return
     kept = [
         (key, tuple(value) if isinstance(value, list) else value)
         for key, value in node.attributes.items()
-        if key in _KEPT_ATTRIBUTES
+        if key in _KEPT_ATTRIBUTES and not (key in ("alpha", "beta") and value == 1.0)
     ]
     operation.attributes = tuple(sorted(kept))
+
+
+def _is_uniform(tensor: Tensor) -> bool:
+    return tensor.value is not None and tensor.value.size > 0 and bool((tensor.value == tensor.value.flat[0]).all())
 
 
 def _distinct(leaves: tuple[tuple[str, int], ...], elements: int) -> tuple[tuple[str, int], ...]:

@@ -17,7 +17,7 @@ from aiop.errors import AiopError
 
 __all__ = ["load_without_weights", "parse_without_weights"]
 
-LARGEST_VALUE = 8192
+LARGEST_VALUE = 65_536
 """Bytes: tensors up to this size keep their values, since shapes are computed from some of them."""
 
 # What to do with each field of a message: a dictionary is a nested message to descend into, `None` is left out.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from aiop.errors import AiopError
 from aiop.graph_ir.tensor_file import atomic_path, read_header
 
-__all__ = ["SCHEMA", "load_checkpoint", "save_checkpoint"]
+__all__ = ["SCHEMA", "load_checkpoint", "save_checkpoint", "save_tensors"]
 
 SCHEMA = 1
 
@@ -21,9 +22,17 @@ SCHEMA = 1
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
     """Replace the checkpoint at ``path`` in one move; a kill leaves the old one."""
     metadata = {"aiop": json.dumps({"kind": "aiop-checkpoint", "schema": SCHEMA, "state": state})}
-    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    save_tensors(path, tensors, metadata)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Replace a safetensors file in one move; a folder that cannot be written or is full is an AiopError."""
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
-        safetensors.torch.save_file(tensors, temporary, metadata)
+        try:
+            safetensors.torch.save_file(kept, temporary, metadata)
+        except SafetensorError as error:
+            raise AiopError(f"{path} cannot be written ({error}): check folder and space") from None
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

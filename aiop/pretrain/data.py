@@ -14,7 +14,7 @@ from aiop.graph_ir.corpus import Corpus
 from aiop.pretrain.targets import Target
 from aiop.pretrain.training import TrainingSet
 from aiop.tasks import get_task
-from aiop.tasks.corpora import open_corpus
+from aiop.tasks.corpora import open_corpus, plain
 from aiop.tasks.tables import Table, load_table, split
 
 __all__ = ["LabelledCorpus", "labelled_corpora"]
@@ -29,7 +29,8 @@ class LabelledCorpus:
         corpus: n graphs.
         values: float (n, T), in the unit of each task, NaN where not measured.
         macs, params: float (n,), counted from the networks as given.
-        rows: ``train``, ``val`` and ``test`` indices into the corpus.
+        rows: ``train``, ``val`` and ``test`` indices into the corpus. Other forms of an architecture (`FORMS` of
+            `aiop.tasks.corpora`) are trained on where the architecture is, and never scored.
     """
 
     table: Table
@@ -75,12 +76,16 @@ def labelled_corpora(
 
 def _label(table: Table, names: list[str], workers: int | None, progress: bool) -> LabelledCorpus:
     corpus = open_corpus(table, workers=workers, progress=progress)
-    position = {name: row for row, name in enumerate(corpus.names)}
-    place = np.array([position.get(name, -1) for name in table.networks])
+    position = {name: row for row, name in enumerate(table.networks)}
+    place = np.array([position[plain(name)] for name in corpus.names])  # row of the corpus -> row of the table
     values = np.full((len(corpus), len(names)), np.nan)
     for column, name in enumerate(names):
         if name in table.values:
-            values[place[place >= 0], column] = table.values[name][place >= 0]
-    rows = {part: place[indices][place[indices] >= 0] for part, indices in split(table).items()}
+            values[:, column] = table.values[name][place]
+    own = np.array([name in position for name in corpus.names])
+    rows = {}
+    for part, indices in split(table).items():
+        inside = np.isin(place, indices)
+        rows[part] = np.flatnonzero(inside if part == "train" else inside & own)
     macs, params = (np.asarray(corpus.metadata[key], np.float64) for key in ("macs", "params"))
     return LabelledCorpus(table, corpus, values, macs, params, rows)

@@ -18,6 +18,7 @@ from rich.progress import (
 )
 
 from aiop.errors import AiopError
+from aiop.graph_ir.tensor_file import atomic_path
 
 __all__ = ["RunLog", "RunProgress"]
 
@@ -31,11 +32,11 @@ class RunLog:
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             kept = [line for line in _lines(path) if _step(line) <= step] if step else []
-            path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
         except OSError as error:
-            raise AiopError(f"log {path} cannot be written ({error.strerror}): check the folder") from error
+            raise AiopError(f"log {path} cannot be read ({error.strerror}): check the folder") from error
+        with atomic_path(path) as temporary:
+            temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record; on disk when the call returns."""

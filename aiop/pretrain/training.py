@@ -130,8 +130,9 @@ def train(
     if config.threads:
         torch.set_num_threads(config.threads)
     # The run seeds torch at every step; a caller's random numbers go on as if it had not.
-    with torch.random.fork_rng():
-        run = _Run(config, sets, targets)
+    device = _device(config.device)
+    with torch.random.fork_rng([torch.cuda.current_device()] if device.type == "cuda" else []):
+        run = _Run(config, sets, targets, device)
         run.resume()
         run.loop(progress, on_step)
         return run.result()
@@ -151,11 +152,17 @@ def learning_rate(config: PretrainConfig, step: int, steps: int) -> float:
 class _Run:
     """The state of a run. What decides the weights is here, in the settings, and nowhere else."""
 
-    def __init__(self, config: PretrainConfig, sets: Sequence[TrainingSet], targets: Sequence[Target]) -> None:
+    def __init__(
+        self,
+        config: PretrainConfig,
+        sets: Sequence[TrainingSet],
+        targets: Sequence[Target],
+        device: torch.device,
+    ) -> None:
         self.config, self.sets = config, sets
         self.names = [target.name for target in targets]
         self.out = Path(config.out)
-        self.device = _device(config.device)
+        self.device = device
         self.scalers = _fit_scalers(config, sets, targets)
         self.scaled = [
             np.stack([scaler.transform(item.values[:, t]) for t, scaler in enumerate(self.scalers)], axis=1)

@@ -23,6 +23,7 @@ from torch import Tensor
 from aiop.errors import AiopError
 from aiop.graph_ir.features import GRAPH_FEATURES, NODE_FEATURES, VOCABULARY, fingerprint
 from aiop.graph_ir.tensor_file import atomic_path, read_header
+from aiop.pretrain.checkpoint import save_tensors
 from aiop.pretrain.config import BackboneConfig, strict_dataclass
 from aiop.pretrain.heads import PredictorModule
 from aiop.pretrain.targets import LabelScaler
@@ -115,8 +116,7 @@ def save_predictor(
         text = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError) as error:
         raise AiopError(f"the card of {folder} holds what JSON cannot ({error}): use plain numbers and text") from None
-    with atomic_path(folder / WEIGHTS) as temporary:
-        safetensors.torch.save_file(tensors, temporary, {"card": text})
+    save_tensors(folder / WEIGHTS, tensors, {"card": text})
     with atomic_path(folder / CARD) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
     return card
@@ -139,7 +139,7 @@ def read_card(folder: str | Path) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError, RecursionError):
         raise AiopError(f"{path} is not a predictor of this project: give the folder that training wrote") from None
     if card.get("schema") != SCHEMA:
-        raise AiopError(f"predictor {path} has schema {card.get('schema')}, this version reads {SCHEMA}: train it again")
+        raise AiopError(f"predictor {path} has schema {card.get('schema')}, this version reads {SCHEMA}: train again")
     known = {"vocabulary": VOCABULARY, "node_features": NODE_FEATURES, "graph_features": GRAPH_FEATURES}
     for key, current in known.items():
         if card.get(key) != list(current):

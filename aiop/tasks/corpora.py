@@ -18,7 +18,7 @@ from aiop.graph_ir.onnx_reader import read_onnx
 from aiop.tasks import networks
 from aiop.tasks.tables import Table, iter_timm
 
-__all__ = ["cache_dir", "open_corpus"]
+__all__ = ["FORMS", "cache_dir", "open_corpus", "plain", "variants"]
 
 _CHUNK = 32
 Item = tuple[str, bytes | None]  # name, ONNX bytes (None: the name says how to build it)
@@ -29,6 +29,32 @@ def cache_dir() -> Path:
     """The folder that corpora are kept in: ``$AIOP_CACHE``, else ``~/.cache/aiop``."""
     given = os.environ.get("AIOP_CACHE")
     return Path(given) if given else Path.home() / ".cache" / "aiop"
+
+
+FORMS: dict[str, tuple[str, ...]] = {
+    "nas-bench-201": ("cifar10", "imagenet16-120"),
+    "nas-bench-mr": ("cls-10", "seg"),
+}
+"""Other input sizes and heads of a space that are part of its corpus: one in five networks is there in each of them, so
+that a predictor learns what changes with the head and what does not. They come after the table's own networks."""
+
+_FORM_EVERY = 5
+
+
+def variants(table: Table) -> list[str]:
+    """Return the networks of `FORMS` that a table's corpus holds besides the table's own: ``space@form:code``."""
+    found = []
+    for place, form in enumerate(FORMS.get(table.name, ())):
+        for network in table.networks[place::_FORM_EVERY]:
+            space, _, code = network.partition(":")
+            found.append(f"{space}@{form}:{code}")
+    return found
+
+
+def plain(network: str) -> str:
+    """Return the name without the form: ``space:code`` of ``space@form:code``."""
+    space, _, code = network.partition(":")
+    return f"{space.partition('@')[0]}:{code}"
 
 
 def open_corpus(table: Table, *, workers: int | None = None, progress: bool = True) -> Corpus:
@@ -60,7 +86,7 @@ def _build(table: Table, path: Path, workers: int, progress: bool) -> None:
     with CorpusWriter(path, fingerprint(), metadata) as writer:
         encoded = _encode_all(_items(table), workers)
         for name, arrays, mac_count, param_count, why in track(
-            encoded, f"encoding {table.name}", total=len(table), disable=not progress, transient=True
+            encoded, f"encoding {table.name}", total=len(table) + len(variants(table)), disable=not progress, transient=True
         ):
             if arrays is None:
                 refused[name] = why
@@ -74,7 +100,7 @@ def _items(table: Table) -> Iterator[Item]:
     if table.name == "timm":
         wanted = set(table.networks)
         return ((name, content) for name, content in iter_timm() if name in wanted)
-    return ((name, None) for name in table.networks)
+    return ((name, None) for name in (*table.networks, *variants(table)))
 
 
 def _encode_all(items: Iterator[Item], workers: int) -> Iterator[Encoded]:

@@ -189,10 +189,10 @@ def test_a_run_killed_by_the_system_ends_the_same(
         env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
     )
     checkpoint = tmp_path / "killed" / "checkpoint.safetensors"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not checkpoint.exists() and child.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
-    time.sleep(float(np.random.default_rng().uniform(0, 0.2)))
+    time.sleep(float(np.random.default_rng().uniform(0, 0.05)))
     child.send_signal(signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL
     assert checkpoint.exists()
@@ -207,6 +207,15 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path, two_sets: tuple[Tra
     first = run(config, *two_sets)
     second = run(config, *two_sets, on_step=stop_at(1))
     assert_identical(weights(first), weights(second))
+
+
+def test_progress_goes_to_standard_error(
+    tmp_path: Path, two_sets: tuple[TrainingSet, TrainingSet], capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(replace(BUSY, out=str(tmp_path), steps=2), two_sets, [Target("task-0"), Target("task-1")])
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "2/2" in output.err
 
 
 def test_the_callers_random_numbers_are_left_alone(tmp_path: Path, two_sets: tuple[TrainingSet, TrainingSet]) -> None:

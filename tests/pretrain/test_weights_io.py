@@ -25,6 +25,7 @@ TASKS = (
     TaskCard("classification/x/y-top1", SCALER, unit="%", scores={"srcc": 0.9}, extra={"licence": "MIT"}),
     TaskCard("latency/x/y", LabelScaler.fit([1.0, 2.0, 5.0], "standard", "log"), unit="ms", direction="min"),
 )
+ONE_TASK = {"name": "x", "scaler": SCALER.to_dict(), "unit": "", "direction": "max", "scores": {}, "extra": {}}
 TABLES = {"x": {"sha256": "0" * 64, "licence": "MIT", "rows": 500}}
 
 
@@ -100,7 +101,7 @@ def rewrite(folder: Path, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"schema": 99}, "has schema 99, this version reads 1: train it again"),
+        ({"schema": 99}, "has schema 99, this version reads 1: train again"),
         ({"vocabulary": ["Conv"]}, "another vocabulary than this version has: install"),
         ({"node_features": ["a"]}, "another node features"),
         ({"graph_features": None}, "another graph features"),
@@ -108,13 +109,12 @@ def rewrite(folder: Path, **changes: Any) -> None:
         ({"kind": "other"}, "not a predictor"),
         ({"tasks": None}, "lacks its fields"),
         ({"tasks": [{"name": "x"}]}, "lacks its fields"),
-        ({"tasks": [{"name": "x", "scaler": SCALER.to_dict(), "unit": "", "direction": "max", "scores": {}, "extra": {}}]},
-         "do not fit its card"),
+        ({"tasks": [ONE_TASK]}, "do not fit its card"),
         ({"backbone": {"width": 16}}, "do not fit its card"),
         ({"backbone": {"widht": 16}}, r'did you mean "width"\?'),
         ({"backbone": [1]}, "lacks its fields"),
     ],
-)  # fmt: skip
+)
 def test_other_cards_are_refused(folder: Path, changes: dict[str, Any], match: str) -> None:
     rewrite(folder, **changes)
     with pytest.raises(AiopError, match=match):

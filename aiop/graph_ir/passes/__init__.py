@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiop.graph_ir.graph import ComputeGraph
 from aiop.graph_ir.passes.base import Pass, PassResult
-from aiop.graph_ir.passes.drop_views import drop_views
+from aiop.graph_ir.passes.drop_views import drop_scales, drop_views
 from aiop.graph_ir.passes.fold_affine import fold_affine
 from aiop.graph_ir.passes.fold_zeros import fold_zeros
 from aiop.graph_ir.passes.fuse_activations import fuse_activations
@@ -20,6 +20,7 @@ PASSES: tuple[Pass, ...] = (
     remove_dead,
     fold_affine,
     fuse_activations,
+    drop_scales,
     merge_duplicates,
     merge_sums,
 )

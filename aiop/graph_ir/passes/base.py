@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from aiop.graph_ir.graph import ComputeGraph, Operation
 
-__all__ = ["Pass", "PassResult", "consumers", "rewire"]
+__all__ = ["Pass", "PassResult", "as_large", "consumers", "rewire"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,11 @@ def consumers(graph: ComputeGraph) -> dict[str, list[int]]:
     for key in graph.outputs:
         users.setdefault(key, []).append(-1)
     return users
+
+
+def as_large(graph: ComputeGraph, one: str, other: str) -> bool:
+    """Return whether two tensors have as many elements: where views are left out, shapes may differ in grouping."""
+    return graph.tensors[one].elements == graph.tensors[other].elements
 
 
 def rewire(graph: ComputeGraph, kept: list[Operation], aliases: dict[str, str]) -> PassResult:

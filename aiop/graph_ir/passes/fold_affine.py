@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from aiop.graph_ir.graph import ComputeGraph, Operation
-from aiop.graph_ir.passes.base import PassResult, consumers
+from aiop.graph_ir.passes.base import PassResult, as_large, consumers
 
 __all__ = ["fold_affine"]
 
@@ -33,7 +33,7 @@ def fold_affine(graph: ComputeGraph) -> PassResult:
             continue
         shape = graph.tensors[operation.outputs[0]].shape
         channels = shape[-1 if host.op == "Linear" else 1] if len(shape) > 1 else shape[-1]
-        if not _is_affine(operation, channels) or graph.tensors[key].shape != shape:
+        if not _is_affine(operation, channels) or not as_large(graph, key, operation.outputs[0]):
             continue
         params = host.params if host.bias else host.params + channels
         operations[before] = replace(host, outputs=operation.outputs[:1], bias=True, params=params)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from aiop.graph_ir.graph import ComputeGraph
-from aiop.graph_ir.passes.base import PassResult, consumers, rewire
+from aiop.graph_ir.passes.base import PassResult, as_large, consumers, rewire
 
 __all__ = ["fold_zeros"]
 
@@ -26,14 +26,14 @@ def fold_zeros(graph: ComputeGraph) -> PassResult:
         elif op in _KEEPS_ZERO and inputs and all(key in zeros for key in inputs):
             zeros.update(operation.outputs)
         elif op == "Add" and not operation.weights and not operation.scalars and zeros.intersection(inputs):
-            shape = graph.tensors[operation.outputs[0]].shape
+            whole = [key for key in inputs if key not in zeros and as_large(graph, key, operation.outputs[0])]
             left = tuple(key for key in inputs if key not in zeros)
             if not left:
                 zeros.update(operation.outputs)
-            elif len(left) == 1 and graph.tensors[left[0]].shape == shape:
+            elif len(left) == 1 and whole:
                 aliases[operation.outputs[0]] = left[0]
                 continue
-            elif any(graph.tensors[key].shape == shape for key in left):
+            elif whole:
                 kept.append(replace(operation, inputs=left))
                 continue
         if zeros.intersection(operation.outputs):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from aiop.graph_ir.graph import ComputeGraph, Operation
-from aiop.graph_ir.passes.base import PassResult, consumers
+from aiop.graph_ir.passes.base import PassResult, as_large, consumers
 
 __all__ = ["merge_sums"]
 
@@ -13,11 +13,10 @@ __all__ = ["merge_sums"]
 def merge_sums(graph: ComputeGraph) -> PassResult:
     """Replace ``(a + b) + c`` by a sum of three, where nothing else reads ``a + b`` and all have one shape."""
     users = consumers(graph)
-    shapes = graph.tensors
     merged: dict[str, Operation] = {}  # output of a sum that its only reader has taken in
     kept: list[Operation] = []
     for operation in graph.operations:
-        if _is_sum(operation, shapes):
+        if _is_sum(graph, operation):
             inputs: list[str] = []
             for key in operation.inputs:
                 inner = merged.pop(key, None)
@@ -25,15 +24,14 @@ def merge_sums(graph: ComputeGraph) -> PassResult:
             if len(inputs) > len(operation.inputs):
                 operation = replace(operation, inputs=tuple(inputs))
             after = users.get(operation.outputs[0], [])
-            if len(after) == 1 and after[0] >= 0 and _is_sum(graph.operations[after[0]], shapes):
+            if len(after) == 1 and after[0] >= 0 and _is_sum(graph, graph.operations[after[0]]):
                 merged[operation.outputs[0]] = operation
                 continue
         kept.append(operation)
     return PassResult(graph.with_operations(kept), len(kept) != len(graph.operations))
 
 
-def _is_sum(operation: Operation, shapes: dict[str, object]) -> bool:
+def _is_sum(graph: ComputeGraph, operation: Operation) -> bool:
     if operation.op != "Add" or operation.weights or operation.scalars or len(operation.inputs) < 2:
         return False
-    shape = shapes[operation.outputs[0]]
-    return all(shapes[key] == shape for key in operation.inputs)
+    return all(as_large(graph, key, operation.outputs[0]) for key in operation.inputs)
