@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -72,28 +71,42 @@ def table(*columns: str, left: int = 1) -> Table:
 
 
 class Name:
-    """A task or network name that is broken after ``/`` or ``-`` where its column is narrow."""
+    """A task name or the like: broken after ``/`` where its column is narrow, after ``-`` where it must be."""
 
     def __init__(self, text: str) -> None:
         self.text = text
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        longest = max(map(len, _parts(self.text)))
-        return Measurement(longest, len(self.text)).clamp(max_width=options.max_width)
+        """Widths the name can be shown in: with every part on a line of its own, to all on one line."""
+        longest = max(map(len, _parts(self.text, "/"))) + len(INDENT)
+        return Measurement(min(longest, len(self.text)), len(self.text)).clamp(max_width=options.max_width)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the lines that fit the column."""
         yield Text("\n".join(_lines(self.text, options.max_width)), overflow="fold")
 
 
-def _parts(text: str) -> list[str]:
-    return re.findall(r"[^/-]*[/-]|[^/-]+", text)
+INDENT = "  "
+"""Before the further lines of a name, so that the next name is seen to begin."""
+
+
+def _parts(text: str, separator: str) -> list[str]:
+    """Cut ``text`` after every separator.
+
+    >>> _parts("latency/nas-bench-201/1080ti", "/")
+    ['latency/', 'nas-bench-201/', '1080ti']
+    """
+    *parts, last = text.split(separator)
+    return [part + separator for part in parts] + [last]
 
 
 def _lines(text: str, width: int) -> Iterator[str]:
     line = ""
-    for part in _parts(text):
-        if line and len(line) + len(part) > width:
-            yield line
-            line = "  "  # so that the next name is seen to begin
-        line += part
+    for part in _parts(text, "/"):
+        whole = len(INDENT) + len(part) <= width
+        for piece in [part] if whole else _parts(part, "-"):
+            if line.strip() and len(line) + len(piece) > width:
+                yield line
+                line = INDENT
+            line += piece
     yield line

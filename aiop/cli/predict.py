@@ -57,7 +57,7 @@ def _show(report: dict[str, Any]) -> None:
     out.print(report["network"], style="bold", soft_wrap=True)
     out.print(f"{human(report['macs'])} MACs, {human(report['params'])} parameters")
     out.print()
-    rows = table("Task", "Predicted", "80% interval", "MACs only", "Distribution")
+    rows = table("Task", "Predicted", "80% interval", "MACs only", "In/out")
     for entry in report["predictions"]:
         rows.add_row(
             Name(entry["task"]),
