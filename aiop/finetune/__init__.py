@@ -1,0 +1,1 @@
+"""What goes on top of a trained network: calibration, experts, baselines and scores."""

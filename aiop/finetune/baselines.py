@@ -22,7 +22,11 @@ def mean_cost_rank(macs: Array, params: Array) -> Array:
 
 def forest_features(graph: Array) -> Array:
     """Return counts of operators, log MACs and log parameters out of graph features ``(n, G)``."""
-    columns = [i for i, name in enumerate(GRAPH_FEATURES) if name.startswith("count_") or name in ("log_macs", "log_params")]
+    columns = [
+        i
+        for i, name in enumerate(GRAPH_FEATURES)
+        if name.startswith("count_") or name in ("log_macs", "log_params")
+    ]
     return np.asarray(graph)[:, columns]
 
 

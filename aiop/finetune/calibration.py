@@ -55,18 +55,19 @@ class Interval:
     def half_width(self, predicted: Array) -> Array:
         """Return the half-width at ``(n,)`` scaled predictions."""
         order = np.argsort(self.centres)
-        return np.interp(predicted, np.asarray(self.centres)[order], np.asarray(self.widths)[order])
+        return np.asarray(
+            np.interp(predicted, np.asarray(self.centres)[order], np.asarray(self.widths)[order])
+        )
 
 
 class Neighbourhood:
     """How far an embedding is from a training set: the mean distance to its nearest references.
 
-    Embeddings are standardised by the training set and rotated to its principal axes, whitened where the training set
-    varies. ``limit`` is the distance that 98% of held-out networks of the same table stay within.
+    Embeddings are whitened along the principal axes of the training set. ``limit`` is the distance that 98%
+    of held-out networks of the same table stay within.
     """
 
     NEAREST = 3
-    AXES = 24
     REFERENCES = 512
     INSIDE = 0.98
 
@@ -78,12 +79,10 @@ class Neighbourhood:
         """Fit to embeddings ``(n, D)`` of training networks and ``(m, D)`` of held-out ones."""
         train = np.asarray(train, np.float64)
         mean = train.mean(axis=0)
-        _, values, rotation = np.linalg.svd(train - mean, full_matrices=False)
-        deviation = values / np.sqrt(max(1, len(train)))
-        kept = min(cls.AXES, int((deviation > 1e-6 * max(deviation[0], 1e-12)).sum()))
-        # A floor keeps axes along which training hardly varies from dominating what is new.
-        scale = np.maximum(deviation[:kept], 0.1 * deviation[0])
-        axes = (rotation[:kept] / scale[:, None]).T
+        values, rotation = np.linalg.eigh((train - mean).T @ (train - mean) / max(1, len(train)))
+        deviation = np.sqrt(np.maximum(values, 0.0))
+        # A floor: what training hardly varies in is new where it does vary, but must not drown the rest.
+        axes = rotation / np.maximum(deviation, max(0.1 * deviation[-1], 1e-9))
         places = np.random.default_rng(seed).permutation(len(train))[: cls.REFERENCES]
         found = cls(mean, axes, (train[places] - mean) @ axes, 1.0)
         found.limit = float(np.quantile(found.distance(held_out if len(held_out) else train), cls.INSIDE))

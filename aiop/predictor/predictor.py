@@ -16,15 +16,26 @@ import torch
 from aiop.errors import AiopError, suggest
 from aiop.finetune.baselines import CostTrend
 from aiop.finetune.calibration import Interval, Neighbourhood
+from aiop.finetune.kernel import KernelExpert
 from aiop.graph_ir import ComputeGraph
 from aiop.graph_ir.batch import Engine, GraphBatch, collate
 from aiop.graph_ir.corpus import Corpus
-from aiop.graph_ir.features import GraphArrays, encode
+from aiop.graph_ir.features import encode
 from aiop.pretrain.heads import PredictorModule
 from aiop.pretrain.weights_io import Card, load_predictor
 from aiop.tasks.networks import read
 
-__all__ = ["COVERAGE", "SHIPPED", "NetworkPrediction", "Prediction", "Predictor", "load"]
+__all__ = [
+    "COVERAGE",
+    "SHIPPED",
+    "Blend",
+    "NetworkPrediction",
+    "Prediction",
+    "Predictor",
+    "forward",
+    "load",
+    "scaled_corpus",
+]
 
 SHIPPED = Path(__file__).resolve().parents[1] / "weights"
 """The folder of the weights that come with the package."""
@@ -43,8 +54,8 @@ Array = npt.NDArray[Any]
 class Prediction:
     """One task's prediction for one network.
 
-    ``value``, ``low``, ``high`` and ``macs_only`` are in ``unit``; ``low`` to ``high`` is the 80% interval, ``macs_only``
-    what the network's MACs alone say. ``in_distribution`` is False where the network is unlike those the task was
+    ``value``, ``low``, ``high`` and ``macs_only`` are in ``unit``; ``low`` to ``high`` is the 80% interval,
+    ``macs_only`` what the network's MACs alone say. ``in_distribution`` is False where the network is unlike those the task was
     learnt from: its interval is widened, and the value is an extrapolation.
     """
 
@@ -88,6 +99,23 @@ class NetworkPrediction:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class Blend:
+    """The kernel expert of one corpus: its share in the scaled predictions of ``columns`` (positions of tasks)."""
+
+    expert: KernelExpert
+    share: float
+    columns: tuple[int, ...]
+
+    def apply(self, scaled: Array, features: Array, wanted: frozenset[int] | None = None) -> None:
+        """Mix into scaled predictions ``(n, T)``, in place, for graph features ``(n, G)``."""
+        places = [i for i, column in enumerate(self.columns) if wanted is None or column in wanted]
+        if places:
+            columns = [self.columns[i] for i in places]
+            scaled[:, columns] *= 1.0 - self.share
+            scaled[:, columns] += self.share * self.expert.predict(features, places)
+
+
 class Predictor:
     """Predicts metrics of networks from their graphs. Made by `load`.
 
@@ -103,10 +131,26 @@ class Predictor:
         self._intervals = [Interval(**_pair(task.extra["interval"])) for task in card.tasks]
         self._trends = [CostTrend.from_dict(task.extra["macs_only"]) for task in card.tasks]
         self._spaces = [str(task.extra["corpus"]) for task in card.tasks]
+        self._blends = [
+            Blend(
+                KernelExpert.from_arrays(
+                    {
+                        part: arrays[f"{space}/expert/{part}"].numpy()
+                        for part in ("centre", "scale", "support", "weights")
+                    },
+                    float(entry["length"]),
+                ),
+                float(entry["share"]),
+                tuple(self.names.index(name) for name in entry["tasks"]),
+            )
+            for space, entry in card.extra["experts"].items()
+        ]
         self._near = {
             space: Neighbourhood(
-                *(arrays[f"{space}/{part}"].double().numpy() for part in ("mean", "axes", "references")),
-                limit=float(limit),
+                arrays[f"{space}/mean"].numpy(),
+                arrays[f"{space}/axes"].numpy(),
+                arrays[f"{space}/references"].numpy(),
+                float(limit),
             )
             for space, limit in card.extra["neighbourhoods"].items()
         }
@@ -140,8 +184,9 @@ class Predictor:
             )
         return found
 
+    # A text is a sequence too, of its letters: the first overload that fits decides.
     @overload
-    def predict(self, networks: Network, tasks: str = "*") -> NetworkPrediction: ...
+    def predict(self, networks: Network, tasks: str = "*") -> NetworkPrediction: ...  # type: ignore[overload-overlap]
     @overload
     def predict(self, networks: Sequence[Network], tasks: str = "*") -> list[NetworkPrediction]: ...
 
@@ -173,19 +218,30 @@ class Predictor:
             return np.zeros((0, self.module.config.embedding), np.float32)
         arrays = [encode(_graph(network)) for network in networks]
         return np.concatenate(
-            [forward(self.module, collate(arrays[start : start + _BATCH]))[0] for start in range(0, len(arrays), _BATCH)]
+            [
+                forward(self.module, collate(arrays[start : start + _BATCH]))[0]
+                for start in range(0, len(arrays), _BATCH)
+            ]
         )
 
     def predict_corpus(self, corpus: Corpus, rows: Array | None = None, *, engine: Engine = "auto") -> Array:
         """Return values ``(len(rows), T)`` in each task's unit, tasks in the order of ``names``; no intervals."""
         scaled = self.scaled_corpus(corpus, rows, engine=engine)[1]
-        return np.stack([task.scaler.inverse(scaled[:, t]) for t, task in enumerate(self._card.tasks)], axis=1)
+        return np.stack(
+            [task.scaler.inverse(scaled[:, t]) for t, task in enumerate(self._card.tasks)], axis=1
+        )
 
     def scaled_corpus(
         self, corpus: Corpus, rows: Array | None = None, *, engine: Engine = "auto"
     ) -> tuple[Array, Array]:
         """Return embeddings ``(n, D)`` and scaled targets ``(n, T)`` of a corpus's rows (all by default)."""
-        return scaled_corpus(self.module, corpus, rows, engine=engine)
+        embeddings, scaled = scaled_corpus(self.module, corpus, rows, engine=engine)
+        features = corpus.graph_features()
+        features = features if rows is None else features[rows]
+        for start in range(0, len(scaled), _BATCH):
+            for blend in self._blends:
+                blend.apply(scaled[start : start + _BATCH], features[start : start + _BATCH])
+        return embeddings, scaled
 
     def bounds(self, task: int, scaled: Array, stretch: Array | float = 1.0) -> tuple[Array, Array]:
         """Return the ends of the interval, in the task's unit, at ``(n,)`` scaled predictions."""
@@ -198,7 +254,10 @@ class Predictor:
         return {space: near.distance(embeddings) / near.limit for space, near in self._near.items()}
 
     def _predict(self, graphs: list[ComputeGraph], wanted: list[int]) -> list[NetworkPrediction]:
-        embeddings, scaled = forward(self.module, collate([encode(graph) for graph in graphs]))
+        arrays = [encode(graph) for graph in graphs]
+        embeddings, scaled = forward(self.module, collate(arrays))
+        for blend in self._blends:
+            blend.apply(scaled, np.stack([item.graph for item in arrays]), frozenset(wanted))
         remoteness = self.remoteness(embeddings)
         macs = np.array([graph.macs for graph in graphs], np.float64)
         rows: list[list[Prediction]] = [[] for _ in graphs]
@@ -208,10 +267,18 @@ class Predictor:
             values = task.scaler.inverse(scaled[:, index])
             lows, highs = self.bounds(index, scaled[:, index], np.clip(far, 1.0, _WIDEST))
             trends = task.scaler.inverse(self._trends[index].predict(macs))
-            for row, value, low, high, trend, distance in zip(rows, values, lows, highs, trends, far, strict=True):
+            for row, value, low, high, trend, distance in zip(
+                rows, values, lows, highs, trends, far, strict=True
+            ):
                 row.append(
                     Prediction(
-                        task.name, float(value), task.unit, float(low), float(high), float(trend), bool(distance <= 1)
+                        task.name,
+                        float(value),
+                        task.unit,
+                        float(low),
+                        float(high),
+                        float(trend),
+                        bool(distance <= 1),
                     )
                 )
         return [
@@ -238,7 +305,9 @@ def scaled_corpus(
         for start in range(0, len(places), _BATCH)
     ]
     if not parts:
-        return np.zeros((0, module.config.embedding), np.float32), np.zeros((0, module.heads.num_tasks), np.float32)
+        return np.zeros((0, module.config.embedding), np.float32), np.zeros(
+            (0, module.heads.num_tasks), np.float32
+        )
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 
@@ -265,4 +334,6 @@ def _load(path: Path) -> Predictor:
     try:
         return Predictor(module, card, arrays)
     except (KeyError, TypeError, ValueError) as error:
-        raise AiopError(f"the card of predictor {path} lacks {error}: train it again with `aiop pretrain`") from None
+        raise AiopError(
+            f"the card of predictor {path} lacks {error}: train it again with `aiop pretrain`"
+        ) from None

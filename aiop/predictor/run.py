@@ -8,20 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from aiop.finetune.baselines import CostTrend
 from aiop.finetune.calibration import Interval, Neighbourhood
+from aiop.finetune.kernel import LARGEST, KernelExpert
+from aiop.predictor.predictor import COVERAGE, Blend, load, scaled_corpus
 from aiop.pretrain.config import PretrainConfig
 from aiop.pretrain.data import LabelledCorpus, labelled_corpora
 from aiop.pretrain.evaluation import score
 from aiop.pretrain.targets import Target
 from aiop.pretrain.training import TrainingResult, train
 from aiop.pretrain.weights_io import Card, TaskCard, save_predictor
-from aiop.predictor.predictor import COVERAGE, load, scaled_corpus
 from aiop.tasks import get_task
 
 __all__ = ["finish", "pretrain_from_config"]
+
+Array = npt.NDArray[Any]
 
 
 def pretrain_from_config(path: str | Path, *, fresh: bool = False, progress: bool = True) -> dict[str, Any]:
@@ -53,19 +57,35 @@ def finish(
     config: PretrainConfig,
     out: Path,
 ) -> None:
-    """Calibrate a trained network on validation rows, score it on test rows, and save it in ``out``."""
+    """Calibrate a trained network on validation rows, score it on test rows, and save it in ``out``.
+
+    Corpora with few networks get a kernel expert beside the graph network, with the share that has the least squared
+    error on their validation rows.
+    """
     arrays: dict[str, torch.Tensor] = {}
     limits: dict[str, float] = {}
+    experts: dict[str, dict[str, Any]] = {}
     tasks: dict[str, TaskCard] = {}
     for item in corpora:
         rows = item.rows
         train_embeddings, _ = scaled_corpus(result.module, item.corpus, rows["train"])
         val_embeddings, val_scaled = scaled_corpus(result.module, item.corpus, rows["val"])
         _, test_scaled = scaled_corpus(result.module, item.corpus, rows["test"])
+        features = item.corpus.graph_features()
+        blend = _expert(result, item, val_scaled, config.seed)
+        if blend is not None:
+            blend.apply(val_scaled, features[rows["val"]])
+            blend.apply(test_scaled, features[rows["test"]])
+            names_of = [targets[column].name for column in blend.columns]
+            experts[item.name] = {"share": blend.share, "length": blend.expert.length, "tasks": names_of}
+            for part, array in blend.expert.arrays().items():
+                arrays[f"{item.name}/expert/{part}"] = torch.from_numpy(array)
         near = Neighbourhood.fit(train_embeddings, val_embeddings, config.seed)
         limits[item.name] = near.limit
         for part in ("mean", "axes", "references"):
-            arrays[f"{item.name}/{part}"] = torch.from_numpy(np.ascontiguousarray(getattr(near, part), np.float32))
+            arrays[f"{item.name}/{part}"] = torch.from_numpy(
+                np.ascontiguousarray(getattr(near, part), np.float32)
+            )
         names = [target.name for target in targets]
         scores = score(test_scaled, item.values[rows["test"]], result.scalers, names)
         for column, (name, scaler) in enumerate(zip(names, result.scalers, strict=True)):
@@ -92,6 +112,34 @@ def finish(
         for item in corpora
     }
     card = Card(
-        tuple(tasks[target.name] for target in targets), config.to_dict(), tables, {"neighbourhoods": limits}
+        tuple(tasks[target.name] for target in targets),
+        config.to_dict(),
+        tables,
+        {"neighbourhoods": limits, "experts": experts},
     )
     save_predictor(out, result.module, card, arrays)
+
+
+def _expert(result: TrainingResult, item: LabelledCorpus, val_scaled: Array, seed: int) -> Blend | None:
+    """Fit a kernel expert to a corpus's own training networks; None where there are too many, or it does not help."""
+    position = {name: row for row, name in enumerate(item.table.networks)}
+    rows = np.array([row for row in item.rows["train"] if item.corpus.names[row] in position])
+    if len(rows) > LARGEST or not len(item.rows["val"]):
+        return None
+    columns = [
+        column for column in range(item.values.shape[1]) if np.isfinite(item.values[rows, column]).any()
+    ]
+
+    def scaled(places: Array) -> Array:
+        return np.stack([result.scalers[c].transform(item.values[places, c]) for c in columns], axis=1)
+
+    groups = [item.table.groups[position[item.corpus.names[row]]] for row in rows]
+    features = item.corpus.graph_features()
+    expert = KernelExpert.fit(features[rows], scaled(rows), groups, seed)
+    guess, truth = expert.predict(features[item.rows["val"]]), scaled(item.rows["val"])
+    losses = {
+        share: float(np.nanmean((share * guess + (1 - share) * val_scaled[:, columns] - truth) ** 2))
+        for share in np.linspace(0, 1, 11)
+    }
+    share = min(losses, key=lambda key: losses[key])
+    return Blend(expert, float(share), tuple(columns)) if share else None

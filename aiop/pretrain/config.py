@@ -124,7 +124,9 @@ class PretrainConfig:
                 raise AiopError(f"setting {name!r} is {getattr(self, name)}: give a number above 0")
         for name, weight in self.sampling_weights.items():
             if not weight > 0:
-                raise AiopError(f"sampling_weights of {name!r} is {weight}: give a number above 0, or drop the corpus")
+                raise AiopError(
+                    f"sampling_weights of {name!r} is {weight}: give a number above 0, or drop the corpus"
+                )
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], source: str = "config") -> PretrainConfig:
@@ -151,7 +153,9 @@ class PretrainConfig:
         if values is None:
             values = {}
         if not isinstance(values, dict):
-            raise AiopError(f"config {path} is a {type(values).__name__}, not settings: write `name: value` lines")
+            raise AiopError(
+                f"config {path} is a {type(values).__name__}, not settings: write `name: value` lines"
+            )
         return cls.from_mapping(values, f"config {path}")
 
     def to_dict(self) -> dict[str, Any]:
@@ -161,7 +165,16 @@ class PretrainConfig:
 
     def training_hash(self) -> str:
         """SHA-256 of every setting that decides the weights: a checkpoint continues only under the same."""
-        free = {"out", "checkpoint_every", "checkpoint_seconds", "threads", "device", "engine", "corpora", "tasks"}
+        free = {
+            "out",
+            "checkpoint_every",
+            "checkpoint_seconds",
+            "threads",
+            "device",
+            "engine",
+            "corpora",
+            "tasks",
+        }
         # Through the reader once: a 3 given for 3.0 is the same setting.
         settings = PretrainConfig.from_mapping(self.to_dict()).to_dict()
         values = {name: value for name, value in settings.items() if name not in free}
@@ -192,7 +205,9 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if origin is Literal:
         if value in arguments:
             return value
-        raise AiopError(f"{where} is {value!r}{suggest(str(value), arguments)}: choose one of {', '.join(arguments)}")
+        raise AiopError(
+            f"{where} is {value!r}{suggest(str(value), arguments)}: choose one of {', '.join(arguments)}"
+        )
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(_convert(item, arguments[0], where) for item in value)
     if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping):

@@ -66,7 +66,10 @@ def labelled_corpora(
     """
     loaded = [load_table(name) for name in tables]
     names = [
-        name for table in loaded for name in table.values if any(fnmatchcase(name, pattern) for pattern in tasks)
+        name
+        for table in loaded
+        for name in table.values
+        if any(fnmatchcase(name, pattern) for pattern in tasks)
     ]
     if not names:
         raise AiopError(f"no task of {', '.join(tables)} matches {', '.join(tasks)}: see `aiop tasks`")
@@ -77,7 +80,9 @@ def labelled_corpora(
 def _label(table: Table, names: list[str], workers: int | None, progress: bool) -> LabelledCorpus:
     corpus = open_corpus(table, workers=workers, progress=progress)
     position = {name: row for row, name in enumerate(table.networks)}
-    place = np.array([position[plain(name)] for name in corpus.names])  # row of the corpus -> row of the table
+    place = np.array(
+        [position[plain(name)] for name in corpus.names]
+    )  # row of the corpus -> row of the table
     values = np.full((len(corpus), len(names)), np.nan)
     for column, name in enumerate(names):
         if name in table.values:

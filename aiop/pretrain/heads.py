@@ -26,7 +26,9 @@ class TaskHeads(nn.Module):
         dropout: probability on the hidden states.
     """
 
-    def __init__(self, tasks: int, embedding: int, hidden: int, graph_features: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self, tasks: int, embedding: int, hidden: int, graph_features: int, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.project = nn.Linear(embedding, hidden)
         self.gamma = nn.Parameter(torch.randn(tasks, hidden) * 0.1)

@@ -64,6 +64,8 @@ class BatchPlan:
         for corpus, (start, stop) in enumerate(zip(self._starts[step], self._starts[step + 1], strict=True)):
             places = np.arange(start, stop)
             epochs, places = np.divmod(places, self.sizes[corpus])
-            parts = [self._permutation(corpus, int(epoch))[places[epochs == epoch]] for epoch in np.unique(epochs)]
+            parts = [
+                self._permutation(corpus, int(epoch))[places[epochs == epoch]] for epoch in np.unique(epochs)
+            ]
             result.append(np.concatenate(parts) if parts else np.zeros(0, np.int64))
         return result

@@ -67,7 +67,9 @@ class LabelScaler:
         array = array[~np.isnan(array)]
         if not np.isfinite(array).all() or (link == "log" and (array <= 0).any()):
             cause = "not above 0, so they have no logarithm" if np.isfinite(array).all() else "infinite"
-            raise AiopError(f"task {name!r} has labels that are {cause}: remove them or choose another transform")
+            raise AiopError(
+                f"task {name!r} has labels that are {cause}: remove them or choose another transform"
+            )
         array = np.log(array) if link == "log" else array
         unique, counts = np.unique(array, return_counts=True)
         if len(unique) < 2:
@@ -127,7 +129,9 @@ class LabelScaler:
         return cls(scaling, link, values, scaled)
 
 
-def _piecewise(array: NDArray[np.float64], start: tuple[float, ...], end: tuple[float, ...]) -> NDArray[np.float64]:
+def _piecewise(
+    array: NDArray[np.float64], start: tuple[float, ...], end: tuple[float, ...]
+) -> NDArray[np.float64]:
     """Interpolate linearly through (start, end), and go on beyond both ends."""
     x, y = np.asarray(start), np.asarray(end)
     # The end pieces can be very steep or flat (an outlier, a near tie): the slope beyond them is that of an outer

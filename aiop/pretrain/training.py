@@ -70,9 +70,13 @@ class TrainingSet:
         for part in ("train", "validation"):
             rows = getattr(self, part)
             if len(rows) and not 0 <= rows.min() <= rows.max() < n:
-                raise AiopError(f"training set {self.name!r}: {part} rows leave its {n} graphs: split it again")
+                raise AiopError(
+                    f"training set {self.name!r}: {part} rows leave its {n} graphs: split it again"
+                )
         if not len(self.train):
-            raise AiopError(f"training set {self.name!r} has no training rows: split it again or leave it out")
+            raise AiopError(
+                f"training set {self.name!r} has no training rows: split it again or leave it out"
+            )
         if np.isinf(self.values).any():
             raise AiopError(f"training set {self.name!r} has infinite labels: remove them from its table")
         both = np.intersect1d(self.train, self.validation)
@@ -124,7 +128,9 @@ def train(
         AiopError: for labels or rows that do not fit, a checkpoint of another run, or a loss that is not finite.
     """
     if not sets or not targets:
-        raise AiopError("a run needs at least one corpus and one task: check `corpora` and `tasks` of the config")
+        raise AiopError(
+            "a run needs at least one corpus and one task: check `corpora` and `tasks` of the config"
+        )
     for item in sets:
         item.check(len(targets))
     if config.threads:
@@ -170,7 +176,9 @@ class _Run:
         ]
         unknown = set(config.sampling_weights) - {item.name for item in sets}
         if unknown:
-            raise AiopError(f"sampling_weights names {sorted(unknown)[0]!r}, which is no corpus of the run: remove it")
+            raise AiopError(
+                f"sampling_weights names {sorted(unknown)[0]!r}, which is no corpus of the run: remove it"
+            )
         sizes = [len(item.train) for item in sets]
         factors = [config.sampling_weights.get(item.name, 1.0) for item in sets]
         self.shares = shares(sizes, config.sampling_power, factors)
@@ -191,7 +199,10 @@ class _Run:
         matrices = [parameter for parameter in self.module.parameters() if parameter.ndim > 1]
         vectors = [parameter for parameter in self.module.parameters() if parameter.ndim <= 1]
         self.optimizer = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
+            [
+                {"params": matrices, "weight_decay": config.weight_decay},
+                {"params": vectors, "weight_decay": 0.0},
+            ],
             lr=config.lr,
             fused=True,
         )
@@ -254,20 +265,26 @@ class _Run:
     def _optimise(self, batch: GraphBatch, targets: Tensor, group: Tensor) -> tuple[float, dict[str, float]]:
         config = self.config
         # Dropout and noise depend on the step, not on what was drawn before it.
-        torch.manual_seed(int(np.random.SeedSequence([config.seed, 2, self.step]).generate_state(1, np.uint64)[0]))
+        torch.manual_seed(
+            int(np.random.SeedSequence([config.seed, 2, self.step]).generate_state(1, np.uint64)[0])
+        )
         rate = learning_rate(config, self.step, self.steps)
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate
         predictions = self.module(batch)
         regression = regression_loss(predictions, targets, config.loss)
-        ranking = ranking_loss(predictions, targets, group) if config.ranking_weight else regression.new_zeros(())
+        ranking = (
+            ranking_loss(predictions, targets, group) if config.ranking_weight else regression.new_zeros(())
+        )
         loss = regression + config.ranking_weight * ranking
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), config.clip)
         value = loss.item()
         if not (math.isfinite(value) and math.isfinite(norm.item())):
-            raise AiopError(f"the loss is {value} at step {self.step + 1}: lower `lr` or look for labels out of range")
+            raise AiopError(
+                f"the loss is {value} at step {self.step + 1}: lower `lr` or look for labels out of range"
+            )
         self.optimizer.step()
         self._average()
         return value, {"regression": regression.item(), "ranking": ranking.item(), "lr": rate}
@@ -301,7 +318,9 @@ class _Run:
         if overall is not None and (self.best["score"] is None or overall > self.best["score"]):
             self.best = {"score": overall, "step": self.step}
             if self.config.select == "best":
-                self.best_weights = {name: tensor.clone() for name, tensor in self.averaged.state_dict().items()}
+                self.best_weights = {
+                    name: tensor.clone() for name, tensor in self.averaged.state_dict().items()
+                }
         log.write({"step": self.step, "srcc": means, "scores": scores})
         return means
 
@@ -317,7 +336,9 @@ class _Run:
     def _identity(self) -> dict[str, str]:
         """What must be the same for a checkpoint to go on: the settings, the labels, the rows, the graphs."""
         digest = hashlib.sha256()
-        digest.update(json.dumps([self.names, [scaler.to_dict() for scaler in self.scalers], self.steps]).encode())
+        digest.update(
+            json.dumps([self.names, [scaler.to_dict() for scaler in self.scalers], self.steps]).encode()
+        )
         for item in self.sets:
             digest.update(json.dumps([item.name, item.corpus.fingerprint, item.corpus.names]).encode())
             for array in (item.values, item.train, item.validation, item.corpus.graph_features()):
@@ -345,7 +366,9 @@ class _Run:
                 )
         self.module.load_state_dict(_under(tensors, "module/"))
         self.averaged.load_state_dict(_under(tensors, "averaged/"))
-        self.best_weights = {name: tensor.to(self.device) for name, tensor in _under(tensors, "best/").items()}
+        self.best_weights = {
+            name: tensor.to(self.device) for name, tensor in _under(tensors, "best/").items()
+        }
         for name, parameter in self.module.named_parameters():
             moments = _under(tensors, f"adam/{name}/")
             self.optimizer.state[parameter] = {key: value.to(self.device) for key, value in moments.items()}
@@ -386,7 +409,9 @@ def _fit_statistics(
         graphs = item.corpus.graph_features()[item.train].astype(np.float64)
         for values, moments in ((nodes, node_moments), (graphs, graph_moments)):
             if not np.isfinite(values).all():
-                raise AiopError(f"training set {item.name!r} has features that are not finite: build its corpus again")
+                raise AiopError(
+                    f"training set {item.name!r} has features that are not finite: build its corpus again"
+                )
             moments.append(np.stack([values.mean(axis=0), (values**2).mean(axis=0)]))
     for standardise, moments in (
         (module.backbone.standardise_node, node_moments),

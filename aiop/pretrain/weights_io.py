@@ -89,9 +89,13 @@ def save_predictor(
     """
     folder = Path(folder)
     if len(card.tasks) != module.heads.num_tasks:
-        raise AiopError(f"the card names {len(card.tasks)} tasks, the module has {module.heads.num_tasks}: name all")
+        raise AiopError(
+            f"the card names {len(card.tasks)} tasks, the module has {module.heads.num_tasks}: name all"
+        )
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    tensors |= {f"{_ARRAYS}{name}": tensor.detach().cpu().contiguous() for name, tensor in (arrays or {}).items()}
+    tensors |= {
+        f"{_ARRAYS}{name}": tensor.detach().cpu().contiguous() for name, tensor in (arrays or {}).items()
+    }
     card = dataclasses.replace(card, weights_sha256=_content_hash(tensors))
     tasks = [
         {"name": task.name, "unit": task.unit, "direction": task.direction, "scaler": task.scaler.to_dict(),
@@ -115,7 +119,9 @@ def save_predictor(
     try:
         text = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError) as error:
-        raise AiopError(f"the card of {folder} holds what JSON cannot ({error}): use plain numbers and text") from None
+        raise AiopError(
+            f"the card of {folder} holds what JSON cannot ({error}): use plain numbers and text"
+        ) from None
     save_tensors(folder / WEIGHTS, tensors, {"card": text})
     with atomic_path(folder / CARD) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
@@ -130,16 +136,22 @@ def read_card(folder: str | Path) -> dict[str, Any]:
     """
     path = Path(folder) / WEIGHTS
     if not path.exists():
-        raise AiopError(f"{folder} holds no predictor ({WEIGHTS} is missing): give the folder that training wrote")
+        raise AiopError(
+            f"{folder} holds no predictor ({WEIGHTS} is missing): give the folder that training wrote"
+        )
     metadata, _ = read_header(path)
     try:
         card: dict[str, Any] = json.loads(metadata["card"])
         if card["kind"] != _KIND:
             raise KeyError("kind")
     except (KeyError, TypeError, ValueError, RecursionError):
-        raise AiopError(f"{path} is not a predictor of this project: give the folder that training wrote") from None
+        raise AiopError(
+            f"{path} is not a predictor of this project: give the folder that training wrote"
+        ) from None
     if card.get("schema") != SCHEMA:
-        raise AiopError(f"predictor {path} has schema {card.get('schema')}, this version reads {SCHEMA}: train again")
+        raise AiopError(
+            f"predictor {path} has schema {card.get('schema')}, this version reads {SCHEMA}: train again"
+        )
     known = {"vocabulary": VOCABULARY, "node_features": NODE_FEATURES, "graph_features": GRAPH_FEATURES}
     for key, current in known.items():
         if card.get(key) != list(current):
@@ -172,11 +184,17 @@ def load_predictor(
     try:
         tensors = safetensors.torch.load_file(folder / WEIGHTS)
     except (SafetensorError, OSError) as error:
-        raise AiopError(f"predictor {folder / WEIGHTS} is damaged ({error}): fetch or save it again") from None
+        raise AiopError(
+            f"predictor {folder / WEIGHTS} is damaged ({error}): fetch or save it again"
+        ) from None
     if _content_hash(tensors) != card.weights_sha256:
-        raise AiopError(f"predictor {folder / WEIGHTS} is damaged (content hash differs): fetch or save it again")
+        raise AiopError(
+            f"predictor {folder / WEIGHTS} is damaged (content hash differs): fetch or save it again"
+        )
     backbone = strict_dataclass(BackboneConfig, document["backbone"], f"card of {folder}")
-    with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten: leave no trace in the generator
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # the initial weights are overwritten: leave no trace in the generator
         module = PredictorModule(
             backbone, len(VOCABULARY), len(NODE_FEATURES), len(GRAPH_FEATURES), len(card.tasks)
         )
@@ -184,7 +202,9 @@ def load_predictor(
     try:
         module.load_state_dict(tensors)
     except RuntimeError:
-        raise AiopError(f"predictor {folder / WEIGHTS} has tensors that do not fit its card: save it again") from None
+        raise AiopError(
+            f"predictor {folder / WEIGHTS} has tensors that do not fit its card: save it again"
+        ) from None
     arrays = {name.removeprefix(_ARRAYS): tensor for name, tensor in arrays.items()}
     return module.to(device).eval().requires_grad_(False), card, arrays
 

@@ -86,7 +86,11 @@ def _build(table: Table, path: Path, workers: int, progress: bool) -> None:
     with CorpusWriter(path, fingerprint(), metadata) as writer:
         encoded = _encode_all(_items(table), workers)
         for name, arrays, mac_count, param_count, why in track(
-            encoded, f"encoding {table.name}", total=len(table) + len(variants(table)), disable=not progress, transient=True
+            encoded,
+            f"encoding {table.name}",
+            total=len(table) + len(variants(table)),
+            disable=not progress,
+            transient=True,
         ):
             if arrays is None:
                 refused[name] = why

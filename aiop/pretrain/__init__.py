@@ -1,0 +1,1 @@
+"""Training the graph network: settings, targets, losses, the run, and its weights on disk."""

@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+
+from aiop.finetune.calibration import Interval, Neighbourhood, conformal_quantile
+
+
+def test_conformal_quantile_is_the_order_statistic_of_the_definition():
+    residuals = np.array(
+        [3.0, -1.0, 2.0, -5.0, 4.0, 0.5, -2.5, 1.5, 6.0]
+    )  # n = 9: ceil(10 * 0.8) = 8th smallest
+    assert conformal_quantile(residuals, 0.8) == 5.0
+    assert conformal_quantile(residuals, 0.99) == 6.0
+    assert np.isnan(conformal_quantile(np.array([]), 0.8))
+
+
+def test_intervals_cover_new_residuals_whose_spread_changes_along_the_range():
+    rng = np.random.default_rng(1)
+
+    def draw(count):
+        predicted = rng.uniform(-2, 2, count)
+        return predicted, predicted + rng.normal(0, 1, count) * (0.2 + 0.4 * np.abs(predicted - 2))
+
+    interval = Interval.fit(*draw(1000), 0.8)
+    predicted, measured = draw(20_000)
+    inside = np.abs(measured - predicted) <= interval.half_width(predicted)
+    assert inside.mean() == pytest.approx(0.8, abs=0.03)
+    assert interval.half_width(np.array([-1.9]))[0] > 2 * interval.half_width(np.array([1.9]))[0]
+
+
+def test_missing_targets_are_left_out_and_no_target_gives_no_bound():
+    predicted = np.array([0.0, 1.0, 2.0])
+    assert Interval.fit(predicted, np.array([0.5, np.nan, 2.0]), 0.5).widths == (0.5,)
+    assert np.isinf(Interval.fit(predicted, np.full(3, np.nan), 0.8).half_width(predicted)).all()
+
+
+def test_a_neighbourhood_keeps_its_own_and_refuses_what_lies_elsewhere():
+    rng = np.random.default_rng(2)
+    basis = rng.normal(size=(5, 40))
+    train, own = rng.normal(size=(600, 5)) @ basis, rng.normal(size=(200, 5)) @ basis
+    near = Neighbourhood.fit(train, own)
+    fresh = rng.normal(size=(500, 5)) @ basis
+    assert (near.distance(fresh) <= near.limit).mean() > 0.93
+    assert (near.distance(fresh + 4 * basis.sum(axis=0)) > near.limit).mean() > 0.95
+
+
+def test_what_is_new_only_off_the_axes_of_training_is_far_too():
+    rng = np.random.default_rng(3)
+    train = np.concatenate([rng.normal(size=(400, 3)), np.zeros((400, 5))], axis=1)
+    near = Neighbourhood.fit(train, train[:100])
+    elsewhere = np.zeros((1, 8))
+    elsewhere[0, 6] = 10.0
+    assert near.distance(elsewhere)[0] > near.limit
