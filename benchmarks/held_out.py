@@ -1,8 +1,8 @@
 """Score a predictor on the architectures kept out of its training, beside what it has to beat.
 
 Prints, and with `--write` puts into docs/results.md, SRCC, Kendall tau and MAE of every task for: the predictor; the
-mean rank of MACs and parameters (no labels, so no MAE; turned round where more cost goes with lower values in training);
-a random forest on counts of operators, log MACs and log parameters, fitted on the same training networks.
+mean rank of MACs and parameters (no labels, so no MAE; turned round where more cost went with lower values in
+training); a random forest on counts of operators, log MACs and log parameters, fitted on the same training networks.
 
     python -m benchmarks.held_out [--weights FOLDER] [--seeds 3] [--write]
 """

@@ -9,7 +9,6 @@ import typer
 
 from aiop.cli.networks import Json
 from aiop.cli.output import human, print_json
-from aiop.errors import AiopError
 
 __all__ = ["build"]
 
@@ -23,17 +22,12 @@ def build(
         Literal["shapes", "random"], typer.Option(help="A small file without weights, or random weights.")
     ] = "shapes",
     seed: Annotated[int, typer.Option(help="Seed of random weights.")] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
     json: Json = False,
 ) -> None:
     """Write the network of a search-space code as an ONNX file."""
     import aiop
     from aiop.graph_ir import read_onnx
 
-    if output.exists() and not output.is_file():
-        raise AiopError(f"{output}: is no file that could be replaced; give the name of a new file")
-    if output.exists() and output.stat().st_size and not force:
-        raise AiopError(f"{output}: exists already; choose another name, or replace it with --force")
     graph = read_onnx(aiop.build(network, output, weights=weights, seed=seed), name=network)
     if json:
         print_json({"network": network, "path": str(output), "macs": graph.macs, "params": graph.params})

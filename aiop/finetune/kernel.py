@@ -69,7 +69,7 @@ class KernelExpert:
             for length in _LENGTHS
             for noise in _NOISES
         }
-        length, noise = min(losses, key=lambda pair: losses[pair])
+        _, length, noise = min((loss, *pair) for pair, loss in losses.items())
         weights = _solve(np.exp(-distances / length), targets, noise)
         return cls(centre, scale, support, weights, length)
 

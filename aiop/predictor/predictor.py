@@ -55,8 +55,8 @@ class Prediction:
     """One task's prediction for one network.
 
     ``value``, ``low``, ``high`` and ``macs_only`` are in ``unit``; ``low`` to ``high`` is the 80% interval,
-    ``macs_only`` what the network's MACs alone say. ``in_distribution`` is False where the network is unlike those the task was
-    learnt from: its interval is widened, and the value is an extrapolation.
+    ``macs_only`` what the network's MACs alone say. ``in_distribution`` is False where the network is unlike those
+    the task was learnt from: its interval is widened, and the value is an extrapolation.
     """
 
     task: str
@@ -131,6 +131,9 @@ class Predictor:
         self._intervals = [Interval(**_pair(task.extra["interval"])) for task in card.tasks]
         self._trends = [CostTrend.from_dict(task.extra["macs_only"]) for task in card.tasks]
         self._spaces = [str(task.extra["corpus"]) for task in card.tasks]
+        self._offsets, self._slopes = (
+            np.array([task.extra[key] for task in card.tasks], np.float32) for key in ("offset", "slope")
+        )
         self._blends = [
             Blend(
                 KernelExpert.from_arrays(
@@ -227,9 +230,7 @@ class Predictor:
     def predict_corpus(self, corpus: Corpus, rows: Array | None = None, *, engine: Engine = "auto") -> Array:
         """Return values ``(len(rows), T)`` in each task's unit, tasks in the order of ``names``; no intervals."""
         scaled = self.scaled_corpus(corpus, rows, engine=engine)[1]
-        return np.stack(
-            [task.scaler.inverse(scaled[:, t]) for t, task in enumerate(self._card.tasks)], axis=1
-        )
+        return np.stack([self._values(task, scaled[:, task]) for task in range(len(self.names))], axis=1)
 
     def scaled_corpus(
         self, corpus: Corpus, rows: Array | None = None, *, engine: Engine = "auto"
@@ -239,34 +240,44 @@ class Predictor:
         features = corpus.graph_features()
         features = features if rows is None else features[rows]
         for start in range(0, len(scaled), _BATCH):
-            for blend in self._blends:
-                blend.apply(scaled[start : start + _BATCH], features[start : start + _BATCH])
+            self._adjust(scaled[start : start + _BATCH], features[start : start + _BATCH])
         return embeddings, scaled
 
     def bounds(self, task: int, scaled: Array, stretch: Array | float = 1.0) -> tuple[Array, Array]:
         """Return the ends of the interval, in the task's unit, at ``(n,)`` scaled predictions."""
-        scaler = self._card.tasks[task].scaler
         reach = self._intervals[task].half_width(scaled) * stretch
-        return scaler.inverse(scaled - reach), scaler.inverse(scaled + reach)
+        return self._values(task, scaled - reach), self._values(task, scaled + reach)
 
     def remoteness(self, embeddings: Array) -> dict[str, Array]:
         """Return, per corpus of training, the distance of ``(n, D)`` embeddings to it; 1 is the limit of the inside."""
         return {space: near.distance(embeddings) / near.limit for space, near in self._near.items()}
 
+    def _adjust(self, scaled: Array, features: Array, wanted: frozenset[int] | None = None) -> None:
+        """Mix in the experts and take back the stretch of each task, in place."""
+        for blend in self._blends:
+            blend.apply(scaled, features, wanted)
+        scaled *= self._slopes
+        scaled += self._offsets
+
+    def _values(self, task: int, scaled: Array) -> Array:
+        """Return scaled predictions in the task's unit; shares do not leave 0 to 100%."""
+        card = self._card.tasks[task]
+        values = card.scaler.inverse(scaled)
+        return np.clip(values, 0.0, 100.0) if card.unit == "%" else values
+
     def _predict(self, graphs: list[ComputeGraph], wanted: list[int]) -> list[NetworkPrediction]:
         arrays = [encode(graph) for graph in graphs]
         embeddings, scaled = forward(self.module, collate(arrays))
-        for blend in self._blends:
-            blend.apply(scaled, np.stack([item.graph for item in arrays]), frozenset(wanted))
+        self._adjust(scaled, np.stack([item.graph for item in arrays]), frozenset(wanted))
         remoteness = self.remoteness(embeddings)
         macs = np.array([graph.macs for graph in graphs], np.float64)
         rows: list[list[Prediction]] = [[] for _ in graphs]
         for index in wanted:
             task = self._card.tasks[index]
             far = remoteness[self._spaces[index]]
-            values = task.scaler.inverse(scaled[:, index])
+            values = self._values(index, scaled[:, index])
             lows, highs = self.bounds(index, scaled[:, index], np.clip(far, 1.0, _WIDEST))
-            trends = task.scaler.inverse(self._trends[index].predict(macs))
+            trends = self._values(index, self._trends[index].predict(macs))
             for row, value, low, high, trend, distance in zip(
                 rows, values, lows, highs, trends, far, strict=True
             ):

@@ -12,13 +12,13 @@ import numpy.typing as npt
 import torch
 
 from aiop.finetune.baselines import CostTrend
-from aiop.finetune.calibration import Interval, Neighbourhood
+from aiop.finetune.calibration import Interval, Neighbourhood, rescaling
 from aiop.finetune.kernel import LARGEST, KernelExpert
+from aiop.finetune.metrics import scores
 from aiop.predictor.predictor import COVERAGE, Blend, load, scaled_corpus
 from aiop.pretrain.config import PretrainConfig
 from aiop.pretrain.data import LabelledCorpus, labelled_corpora
-from aiop.pretrain.evaluation import score
-from aiop.pretrain.targets import Target
+from aiop.pretrain.targets import LabelScaler, Target
 from aiop.pretrain.training import TrainingResult, train
 from aiop.pretrain.weights_io import Card, TaskCard, save_predictor
 from aiop.tasks import get_task
@@ -86,23 +86,20 @@ def finish(
             arrays[f"{item.name}/{part}"] = torch.from_numpy(
                 np.ascontiguousarray(getattr(near, part), np.float32)
             )
-        names = [target.name for target in targets]
-        scores = score(test_scaled, item.values[rows["test"]], result.scalers, names)
-        for column, (name, scaler) in enumerate(zip(names, result.scalers, strict=True)):
-            labels = item.values[rows["train"], column]
-            if not np.isfinite(labels).any():
+        position = set(item.table.networks)
+        own = [row for row in rows["train"] if item.corpus.names[row] in position]
+        for column, target in enumerate(targets):
+            if not np.isfinite(item.values[rows["train"], column]).any():
                 continue
-            task = get_task(name)
-            held_out = scaler.transform(item.values[rows["val"], column])
-            interval = Interval.fit(val_scaled[:, column], held_out, COVERAGE)
-            trend = CostTrend.fit(item.macs[rows["train"]], scaler.transform(labels))
-            extra = {
-                "corpus": item.name,
-                "labels": int(np.isfinite(labels).sum()),
-                "interval": {"centres": interval.centres, "widths": interval.widths},
-                "macs_only": trend.to_dict(),
-            }
-            tasks[name] = TaskCard(name, scaler, task.unit, task.direction, scores.get(name, {}), extra)
+            tasks[target.name] = _task_card(
+                target.name,
+                result.scalers[column],
+                item,
+                column,
+                val_scaled[:, column],
+                test_scaled[:, column],
+                own,
+            )
     tables = {
         item.name: {
             "files": item.table.files,
@@ -143,3 +140,34 @@ def _expert(result: TrainingResult, item: LabelledCorpus, val_scaled: Array, see
     }
     share = min(losses, key=lambda key: losses[key])
     return Blend(expert, float(share), tuple(columns)) if share else None
+
+
+def _task_card(
+    name: str,
+    scaler: LabelScaler,
+    item: LabelledCorpus,
+    column: int,
+    val: Array,
+    test: Array,
+    train: list[int],
+) -> TaskCard:
+    """Calibrate one task on validation rows and score it on test rows, given scaled predictions of both."""
+    task = get_task(name)
+    labels = item.values[:, column]
+    held_out = scaler.transform(labels[item.rows["val"]])
+    offset, slope = rescaling(val, held_out)
+    interval = Interval.fit(offset + slope * val, held_out, COVERAGE)
+    trend = CostTrend.fit(item.macs[train], scaler.transform(labels[train]))
+    measured = labels[item.rows["test"]]
+    values = scaler.inverse(offset + slope * test)
+    found = scores(np.clip(values, 0.0, 100.0) if task.unit == "%" else values, measured)
+    extra = {
+        "corpus": item.name,
+        "labels": int(np.isfinite(labels[train]).sum()),
+        "offset": offset,
+        "slope": slope,
+        "interval": {"centres": interval.centres, "widths": interval.widths},
+        "macs_only": trend.to_dict(),
+    }
+    known = {key: value for key, value in found.items() if np.isfinite(value)}
+    return TaskCard(name, scaler, task.unit, task.direction, known, extra)

@@ -68,6 +68,8 @@ class PretrainConfig:
         schedule: ``one-cycle`` (rise over ``warmup``, cosine down to 1/1000) or ``constant`` (after the rise).
         warmup: fraction of the steps over which the rate rises.
         loss: of the regression term, on scaled targets. ranking_weight: of the pairwise ranking term.
+        balance: ``labels`` counts every label (pair) of a batch alike; ``corpora`` gives every corpus the same weight,
+            and within it every task, however many labels it has.
         ema: decay of the averaged weights that are evaluated and saved; 0 takes the last ones.
         select: save the averaged weights of the ``last`` step or of the ``best`` evaluation.
         scaling: of the targets, where a task does not say.
@@ -99,6 +101,7 @@ class PretrainConfig:
     warmup: float = 0.1
     loss: Literal["smooth-l1", "mse"] = "smooth-l1"
     ranking_weight: float = 0.5
+    balance: Literal["labels", "corpora"] = "labels"
     ema: float = 0.995
     select: Literal["last", "best"] = "last"
     scaling: Literal["rank-gaussian", "standard"] = "rank-gaussian"

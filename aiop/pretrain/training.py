@@ -181,6 +181,7 @@ class _Run:
             )
         sizes = [len(item.train) for item in sets]
         factors = [config.sampling_weights.get(item.name, 1.0) for item in sets]
+        self.task_weights = _balance(sets).to(self.device) if config.balance == "corpora" else None
         self.shares = shares(sizes, config.sampling_power, factors)
         self.steps = config.steps or max(1, round(config.epochs * sum(sizes) / config.batch_size))
         self.plan = BatchPlan(
@@ -272,10 +273,10 @@ class _Run:
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate
         predictions = self.module(batch)
-        regression = regression_loss(predictions, targets, config.loss)
-        ranking = (
-            ranking_loss(predictions, targets, group) if config.ranking_weight else regression.new_zeros(())
-        )
+        regression = regression_loss(predictions, targets, config.loss, self.task_weights)
+        ranking = regression.new_zeros(())
+        if config.ranking_weight:
+            ranking = ranking_loss(predictions, targets, group, task_weights=self.task_weights)
         loss = regression + config.ranking_weight * ranking
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -374,6 +375,15 @@ class _Run:
             self.optimizer.state[parameter] = {key: value.to(self.device) for key, value in moments.items()}
         self.step, self.seconds = state["step"], state["seconds"]
         self.history, self.best = state["history"], state["best"]
+
+
+def _balance(sets: Sequence[TrainingSet]) -> Tensor:
+    """Weights of the tasks, (T,): the same for every corpus in all, shared evenly among the tasks it has labels of."""
+    labelled = np.stack([np.isfinite(item.values[item.train]).any(axis=0) for item in sets]).astype(
+        np.float32
+    )
+    weights = labelled / np.maximum(labelled.sum(axis=1, keepdims=True), 1)
+    return torch.from_numpy(weights.sum(axis=0))
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from aiop.tasks.tables import Table, iter_timm
 __all__ = ["FORMS", "cache_dir", "open_corpus", "plain", "variants"]
 
 _CHUNK = 32
+_WORTH_PROCESSES = 300
 Item = tuple[str, bytes | None]  # name, ONNX bytes (None: the name says how to build it)
 Encoded = tuple[str, GraphArrays | None, int, int, str]  # name, arrays, MACs, parameters, why it was refused
 
@@ -73,7 +74,8 @@ def open_corpus(table: Table, *, workers: int | None = None, progress: bool = Tr
         else:
             if corpus.metadata.get("files") == table.files:
                 return corpus
-    _build(table, path, workers or os.cpu_count() or 1, progress)
+    # starting processes costs more than encoding a few hundred networks
+    _build(table, path, (workers or os.cpu_count() or 1) if len(table) >= _WORTH_PROCESSES else 1, progress)
     return Corpus(path)
 
 

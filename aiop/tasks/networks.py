@@ -58,6 +58,8 @@ def build(
 def _write_atomically(content: bytes, path: Path) -> None:
     if path.is_dir():
         raise AiopError(f'cannot write "{path}": it is a directory; give the name of a file')
+    if path.exists() and not path.is_file():
+        raise AiopError(f'cannot write "{path}": it is no regular file; give the name of a file')
     temporary: Path | None = None
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

@@ -140,10 +140,10 @@ def test_build_writes_a_network(aiop_cli, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_build_force_replaces(aiop_cli, tmp_path):
+def test_build_replaces_a_file(aiop_cli, tmp_path):
     path = tmp_path / "net.onnx"
     path.write_text("old")
-    assert aiop_cli("build", CODE, "-o", path, "--force").status == 0
+    assert aiop_cli("build", CODE, "-o", path).status == 0
     onnx.checker.check_model(path)
 
 

@@ -131,16 +131,16 @@ def test_build_refuses_unknown_weights(aiop_cli, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_build_keeps_a_file_that_exists(aiop_cli, tmp_path):
+def test_build_keeps_a_file_where_it_fails(aiop_cli, tmp_path):
     path = tmp_path / "mine.onnx"
     path.write_text("precious")
-    aiop_cli("build", CODE, "-o", path).is_user_error(str(path), "--force")
+    aiop_cli("build", CODE.replace("nor_conv_3x3", "nor_conv_9x9"), "-o", path).is_user_error("nor_conv_9x9")
     assert path.read_text() == "precious"
 
 
 @pytest.mark.parametrize("target", ["missing/out.onnx", "."])
 def test_build_to_where_no_file_can_be(aiop_cli, tmp_path, target):
-    aiop_cli("build", CODE, "-o", tmp_path / target, "--force").is_user_error(str(tmp_path))
+    aiop_cli("build", CODE, "-o", tmp_path / target).is_user_error(str(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 

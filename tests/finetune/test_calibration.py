@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from aiop.finetune.calibration import Interval, Neighbourhood, conformal_quantile
+from aiop.finetune.calibration import Interval, Neighbourhood, conformal_quantile, rescaling
 
 
 def test_conformal_quantile_is_the_order_statistic_of_the_definition():
@@ -50,3 +50,13 @@ def test_what_is_new_only_off_the_axes_of_training_is_far_too():
     elsewhere = np.zeros((1, 8))
     elsewhere[0, 6] = 10.0
     assert near.distance(elsewhere)[0] > near.limit
+
+
+def test_rescaling_is_the_least_squares_line_and_keeps_ranks():
+    rng = np.random.default_rng(4)
+    predicted = rng.normal(0, 2, 300)
+    measured = 0.5 * predicted - 1 + rng.normal(0, 0.1, 300)
+    slope, offset = np.polyfit(predicted, measured, 1)
+    assert rescaling(predicted, measured) == pytest.approx((offset, slope))
+    assert rescaling(predicted, -measured)[1] == 0.25  # never turned round
+    assert rescaling(predicted[:10], measured[:10]) == (0.0, 1.0)

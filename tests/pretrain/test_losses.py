@@ -76,3 +76,16 @@ def test_without_labels_losses_are_zero(targets: torch.Tensor) -> None:
 
 def test_constant_targets_have_no_pairs() -> None:
     assert ranking_loss(torch.randn(5, 2), torch.ones(5, 2)).item() == 0
+
+
+def test_task_weights_make_a_mean_over_tasks_of_means_over_their_labels() -> None:
+    predictions, targets = tensors()
+    weights = torch.tensor([1.0, 3.0, 5.0])
+    errors = np.abs(np.array(PREDICTIONS) - np.array(TARGETS))
+    each = np.where(errors < 1, 0.5 * errors**2, errors - 0.5)
+    expected = np.average(np.nanmean(each, axis=0), weights=weights)
+    assert regression_loss(predictions, targets, task_weights=weights).item() == pytest.approx(expected, rel=1e-6)
+    # the last task has one label and so no pair: the other two share the weight
+    alone = [ranking_loss(predictions[:, [task]], targets[:, [task]]).item() for task in range(2)]
+    both = ranking_loss(predictions, targets, task_weights=weights).item()
+    assert both == pytest.approx((alone[0] + 3 * alone[1]) / 4, rel=1e-6)
