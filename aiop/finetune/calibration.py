@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ __all__ = ["Interval", "Neighbourhood", "conformal_quantile", "rescaling"]
 Array = npt.NDArray[Any]
 
 _LEAST_PER_BIN = 50
-_LEAST_FOR_LINE = 20
+_LEAST_GROUPS = 30
 
 
 def conformal_quantile(residuals: Array, coverage: float) -> float:
@@ -29,15 +30,19 @@ def conformal_quantile(residuals: Array, coverage: float) -> float:
     return float(ordered[min(place, len(ordered) - 1)])
 
 
-def rescaling(predicted: Array, measured: Array) -> tuple[float, float]:
+def rescaling(predicted: Array, measured: Array, groups: Sequence[str]) -> tuple[float, float]:
     """Return (offset, slope) of the increasing line from scaled ``(n,)`` predictions to held-out targets.
 
     Training for ranks stretches predictions; the least-squares line takes that back for the mean error's sake and
-    leaves every rank as it is. The slope is kept within 1/4 and 4; fewer than 20 pairs give the identity.
+    leaves every rank as it is. The slope is kept within 1/4 and 4. Networks of one group err together, so fewer than
+    30 groups say little of the next one and give the identity.
     """
     known = np.isfinite(predicted) & np.isfinite(measured)
     x, y = np.asarray(predicted, np.float64)[known], np.asarray(measured, np.float64)[known]
-    if len(x) < _LEAST_FOR_LINE or np.ptp(x) < 1e-9:
+    if (
+        len({group for group, kept in zip(groups, known, strict=True) if kept}) < _LEAST_GROUPS
+        or np.ptp(x) < 1e-9
+    ):
         return 0.0, 1.0
     slope = float(np.clip(np.cov(x, y, bias=True)[0, 1] / np.var(x), 0.25, 4.0))
     return float(y.mean() - slope * x.mean()), slope

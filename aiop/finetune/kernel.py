@@ -8,6 +8,7 @@ labels far from every known network.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,21 +63,21 @@ class KernelExpert:
         centre, deviation = features.mean(axis=0), features.std(axis=0)
         scale = np.where(deviation > 1e-6, 1.0 / np.maximum(deviation, 1e-6), 0.0)
         support = _standardise(features, centre, scale)
-        distances: Array = _distances(support, support) / np.sqrt(max(1, np.count_nonzero(scale)))
+        distances: Array = _distances(support, support) / _dimensions(scale)
         folds = _folds(groups, seed)
-        losses = {
-            (length, noise): _validation_loss(np.exp(-distances / length), targets, folds, noise)
+        losses: list[tuple[float, float, float]] = [
+            (_validation_loss(np.exp(-distances / length), targets, folds, noise), length, noise)
             for length in _LENGTHS
             for noise in _NOISES
-        }
-        _, length, noise = min((loss, *pair) for pair, loss in losses.items())
+        ]
+        _, length, noise = min(losses)
         weights = _solve(np.exp(-distances / length), targets, noise)
         return cls(centre, scale, support, weights, length)
 
     def predict(self, features: Array, columns: list[int] | None = None) -> Array:
         """Return scaled targets ``(m, T)`` (or of some columns) for features ``(m, G)``."""
         points = _standardise(np.asarray(features, np.float32), self.centre, self.scale)
-        reach = self.length * float(np.sqrt(max(1, np.count_nonzero(self.scale))))
+        reach = self.length * _dimensions(self.scale)
         kernel: Array = np.exp(-_distances(points, self.support) / reach)
         return np.asarray(kernel @ (self.weights if columns is None else self.weights[:, columns]))
 
@@ -100,6 +101,11 @@ class KernelExpert:
 
 def _standardise(features: Array, centre: Array, scale: Array) -> Array:
     return np.asarray(np.clip((features - centre) * scale, -_CLIP, _CLIP))
+
+
+def _dimensions(scale: Array) -> float:
+    """Return the root of the number of features that count: typical distances are of this order."""
+    return math.sqrt(max(1, int(np.count_nonzero(scale))))
 
 
 def _distances(one: Array, other: Array) -> Array:

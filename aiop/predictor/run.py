@@ -86,8 +86,7 @@ def finish(
             arrays[f"{item.name}/{part}"] = torch.from_numpy(
                 np.ascontiguousarray(getattr(near, part), np.float32)
             )
-        position = set(item.table.networks)
-        own = [row for row in rows["train"] if item.corpus.names[row] in position]
+        own = item.own_rows("train")
         for column, target in enumerate(targets):
             if not np.isfinite(item.values[rows["train"], column]).any():
                 continue
@@ -119,8 +118,7 @@ def finish(
 
 def _expert(result: TrainingResult, item: LabelledCorpus, val_scaled: Array, seed: int) -> Blend | None:
     """Fit a kernel expert to a corpus's own training networks; None where there are too many, or it does not help."""
-    position = {name: row for row, name in enumerate(item.table.networks)}
-    rows = np.array([row for row in item.rows["train"] if item.corpus.names[row] in position])
+    rows = item.own_rows("train")
     if len(rows) > LARGEST or not len(item.rows["val"]):
         return None
     columns = [
@@ -130,7 +128,7 @@ def _expert(result: TrainingResult, item: LabelledCorpus, val_scaled: Array, see
     def scaled(places: Array) -> Array:
         return np.stack([result.scalers[c].transform(item.values[places, c]) for c in columns], axis=1)
 
-    groups = [item.table.groups[position[item.corpus.names[row]]] for row in rows]
+    groups = [item.group(row) for row in rows]
     features = item.corpus.graph_features()
     expert = KernelExpert.fit(features[rows], scaled(rows), groups, seed)
     guess, truth = expert.predict(features[item.rows["val"]]), scaled(item.rows["val"])
@@ -149,13 +147,14 @@ def _task_card(
     column: int,
     val: Array,
     test: Array,
-    train: list[int],
+    train: Array,
 ) -> TaskCard:
     """Calibrate one task on validation rows and score it on test rows, given scaled predictions of both."""
     task = get_task(name)
     labels = item.values[:, column]
     held_out = scaler.transform(labels[item.rows["val"]])
-    offset, slope = rescaling(val, held_out)
+    groups = [item.group(row) for row in item.rows["val"]]
+    offset, slope = rescaling(val, held_out, groups)
     interval = Interval.fit(offset + slope * val, held_out, COVERAGE)
     trend = CostTrend.fit(item.macs[train], scaler.transform(labels[train]))
     measured = labels[item.rows["test"]]

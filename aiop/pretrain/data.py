@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,19 @@ class LabelledCorpus:
     def name(self) -> str:
         """The table's name."""
         return self.table.name
+
+    def own_rows(self, part: str) -> NDArray[np.int64]:
+        """Return the rows of a part that are the table's own networks, without other forms of them."""
+        own = set(self.table.networks)
+        return np.array([row for row in self.rows[part] if self.corpus.names[row] in own], np.int64)
+
+    def group(self, row: int) -> str:
+        """Return the group that a row's architecture belongs to: what a split keeps together."""
+        return self._groups[plain(self.corpus.names[row])]
+
+    @cached_property
+    def _groups(self) -> dict[str, str]:
+        return dict(zip(self.table.networks, self.table.groups, strict=True))
 
     def training_set(self) -> TrainingSet:
         """The part that training sees: test rows are not in it."""

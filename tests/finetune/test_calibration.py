@@ -57,6 +57,7 @@ def test_rescaling_is_the_least_squares_line_and_keeps_ranks():
     predicted = rng.normal(0, 2, 300)
     measured = 0.5 * predicted - 1 + rng.normal(0, 0.1, 300)
     slope, offset = np.polyfit(predicted, measured, 1)
-    assert rescaling(predicted, measured) == pytest.approx((offset, slope))
-    assert rescaling(predicted, -measured)[1] == 0.25  # never turned round
-    assert rescaling(predicted[:10], measured[:10]) == (0.0, 1.0)
+    groups = [str(i % 40) for i in range(300)]
+    assert rescaling(predicted, measured, groups) == pytest.approx((offset, slope))
+    assert rescaling(predicted, -measured, groups)[1] == 0.25  # never turned round
+    assert rescaling(predicted, measured, [group[0] for group in groups]) == (0.0, 1.0)  # ten groups only
