@@ -21,7 +21,7 @@ from aiop.graph_ir import ComputeGraph
 from aiop.graph_ir.batch import Engine, GraphBatch, collate
 from aiop.graph_ir.corpus import Corpus
 from aiop.graph_ir.features import encode
-from aiop.pretrain.heads import PredictorModule
+from aiop.pretrain.heads import Ensemble
 from aiop.pretrain.weights_io import Card, load_predictor
 from aiop.tasks.networks import read
 
@@ -123,7 +123,7 @@ class Predictor:
     task's name to its unit, direction, number of labelled networks and held-out scores.
     """
 
-    def __init__(self, module: PredictorModule, card: Card, arrays: dict[str, torch.Tensor]) -> None:
+    def __init__(self, module: Ensemble, card: Card, arrays: dict[str, torch.Tensor]) -> None:
         self.module = module
         self.names = tuple(task.name for task in card.tasks)
         self._card = card
@@ -218,7 +218,7 @@ class Predictor:
         if isinstance(networks, str | Path | ComputeGraph):
             return np.asarray(self.embed([networks])[0])
         if not networks:
-            return np.zeros((0, self.module.config.embedding), np.float32)
+            return np.zeros((0, self.module.embedding), np.float32)
         arrays = [encode(_graph(network)) for network in networks]
         return np.concatenate(
             [
@@ -298,7 +298,7 @@ class Predictor:
         ]
 
 
-def forward(module: PredictorModule, batch: GraphBatch) -> tuple[Array, Array]:
+def forward(module: Ensemble, batch: GraphBatch) -> tuple[Array, Array]:
     """Return embeddings ``(B, D)`` and scaled targets ``(B, T)`` of a batch."""
     with torch.inference_mode():
         embedding, scaled = module.embed_and_predict(batch)
@@ -306,7 +306,7 @@ def forward(module: PredictorModule, batch: GraphBatch) -> tuple[Array, Array]:
 
 
 def scaled_corpus(
-    module: PredictorModule, corpus: Corpus, rows: Array | None = None, *, engine: Engine = "auto"
+    module: Ensemble, corpus: Corpus, rows: Array | None = None, *, engine: Engine = "auto"
 ) -> tuple[Array, Array]:
     """Return embeddings ``(n, D)`` and scaled targets ``(n, T)`` of a corpus's rows (all by default)."""
     places = np.arange(len(corpus)) if rows is None else np.asarray(rows)
@@ -316,9 +316,7 @@ def scaled_corpus(
         for start in range(0, len(places), _BATCH)
     ]
     if not parts:
-        return np.zeros((0, module.config.embedding), np.float32), np.zeros(
-            (0, module.heads.num_tasks), np.float32
-        )
+        return np.zeros((0, module.embedding), np.float32), np.zeros((0, module.num_tasks), np.float32)
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 

@@ -18,6 +18,7 @@ from aiop.finetune.metrics import scores
 from aiop.predictor.predictor import COVERAGE, Blend, load, scaled_corpus
 from aiop.pretrain.config import PretrainConfig
 from aiop.pretrain.data import LabelledCorpus, labelled_corpora
+from aiop.pretrain.heads import Ensemble
 from aiop.pretrain.targets import LabelScaler, Target
 from aiop.pretrain.training import TrainingResult, train
 from aiop.pretrain.weights_io import Card, TaskCard, save_predictor
@@ -44,35 +45,41 @@ def pretrain_from_config(path: str | Path, *, fresh: bool = False, progress: boo
     if fresh:
         shutil.rmtree(out / "run", ignore_errors=True)
     corpora, targets = labelled_corpora(config.corpora, config.tasks, progress=progress)
-    settings = PretrainConfig.from_mapping(config.to_dict() | {"out": str(out / "run")})
-    result = train(settings, [item.training_set() for item in corpora], targets, progress=progress)
-    finish(result, corpora, targets, config, out)
+    sets = [item.training_set() for item in corpora]
+    results = []
+    for member in range(config.members):
+        own = {"out": str(out / "run" / str(member)), "seed": config.seed + member}
+        settings = PretrainConfig.from_mapping(config.to_dict() | own)
+        results.append(train(settings, sets, targets, progress=progress))
+    finish(results, corpora, targets, config, out)
     return load(out).card
 
 
 def finish(
-    result: TrainingResult,
+    results: Sequence[TrainingResult],
     corpora: Sequence[LabelledCorpus],
     targets: Sequence[Target],
     config: PretrainConfig,
     out: Path,
 ) -> None:
-    """Calibrate a trained network on validation rows, score it on test rows, and save it in ``out``.
+    """Calibrate trained networks, read as one, on validation rows, score it on test rows, and save it in ``out``.
 
     Corpora with few networks get a kernel expert beside the graph network, with the share that has the least squared
     error on their validation rows.
     """
+    module = Ensemble([result.module for result in results]).eval()
+    scalers = results[0].scalers  # fitted to the training labels, which are the same for all
     arrays: dict[str, torch.Tensor] = {}
     limits: dict[str, float] = {}
     experts: dict[str, dict[str, Any]] = {}
     tasks: dict[str, TaskCard] = {}
     for item in corpora:
         rows = item.rows
-        train_embeddings, _ = scaled_corpus(result.module, item.corpus, rows["train"])
-        val_embeddings, val_scaled = scaled_corpus(result.module, item.corpus, rows["val"])
-        _, test_scaled = scaled_corpus(result.module, item.corpus, rows["test"])
+        train_embeddings, _ = scaled_corpus(module, item.corpus, rows["train"])
+        val_embeddings, val_scaled = scaled_corpus(module, item.corpus, rows["val"])
+        _, test_scaled = scaled_corpus(module, item.corpus, rows["test"])
         features = item.corpus.graph_features()
-        blend = _expert(result, item, val_scaled, config.seed)
+        blend = _expert(scalers, item, val_scaled, config.seed)
         if blend is not None:
             blend.apply(val_scaled, features[rows["val"]])
             blend.apply(test_scaled, features[rows["test"]])
@@ -92,7 +99,7 @@ def finish(
                 continue
             tasks[target.name] = _task_card(
                 target.name,
-                result.scalers[column],
+                scalers[column],
                 item,
                 column,
                 val_scaled[:, column],
@@ -113,10 +120,12 @@ def finish(
         tables,
         {"neighbourhoods": limits, "experts": experts},
     )
-    save_predictor(out, result.module, card, arrays)
+    save_predictor(out, module, card, arrays)
 
 
-def _expert(result: TrainingResult, item: LabelledCorpus, val_scaled: Array, seed: int) -> Blend | None:
+def _expert(
+    scalers: Sequence[LabelScaler], item: LabelledCorpus, val_scaled: Array, seed: int
+) -> Blend | None:
     """Fit a kernel expert to a corpus's own training networks; None where there are too many, or it does not help."""
     rows = item.own_rows("train")
     if len(rows) > LARGEST or not len(item.rows["val"]):
@@ -126,7 +135,7 @@ def _expert(result: TrainingResult, item: LabelledCorpus, val_scaled: Array, see
     ]
 
     def scaled(places: Array) -> Array:
-        return np.stack([result.scalers[c].transform(item.values[places, c]) for c in columns], axis=1)
+        return np.stack([scalers[c].transform(item.values[places, c]) for c in columns], axis=1)
 
     groups = [item.group(row) for row in rows]
     features = item.corpus.graph_features()

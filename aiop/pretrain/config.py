@@ -79,6 +79,7 @@ class PretrainConfig:
         checkpoint_every: steps between checkpoints; 0 leaves it to ``checkpoint_seconds``.
         checkpoint_seconds: seconds between checkpoints; 0 leaves it to ``checkpoint_every``.
         seed: of everything that is drawn.
+        members: networks trained one after another, with seeds from ``seed`` on, and read as one.
         threads: of torch; 0 leaves torch's own choice.
         device: ``auto`` takes a GPU where there is one.
         engine: of message passing; see ``aiop.graph_ir.batch``.
@@ -111,12 +112,13 @@ class PretrainConfig:
     checkpoint_every: int = 0
     checkpoint_seconds: float = 60.0
     seed: int = 0
+    members: int = 1
     threads: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     engine: Literal["auto", "dgl", "torch"] = "auto"
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "batch_size", *(["steps"] if self.steps is not None else []))
+        _at_least(self, 1, "batch_size", "members", *(["steps"] if self.steps is not None else []))
         _at_least(
             self, 0, "weight_decay", "ranking_weight", "node_noise", "eval_every", "checkpoint_every",
             "checkpoint_seconds", "threads", "sampling_power", "seed",
@@ -177,6 +179,7 @@ class PretrainConfig:
             "engine",
             "corpora",
             "tasks",
+            "members",
         }
         # Through the reader once: a 3 given for 3.0 is the same setting.
         settings = PretrainConfig.from_mapping(self.to_dict()).to_dict()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -9,7 +11,7 @@ from aiop.graph_ir.batch import GraphBatch
 from aiop.pretrain.backbone import Backbone
 from aiop.pretrain.config import BackboneConfig
 
-__all__ = ["PredictorModule", "TaskHeads"]
+__all__ = ["Ensemble", "PredictorModule", "TaskHeads"]
 
 
 class TaskHeads(nn.Module):
@@ -82,3 +84,33 @@ class PredictorModule(nn.Module):
         graph_input = self.backbone.graph_input(batch)
         embedding = self.backbone.encode(batch, graph_input)
         return embedding, self.heads(embedding, graph_input)
+
+
+class Ensemble(nn.Module):
+    """Networks of one shape trained from different seeds, read as one: their errors partly cancel.
+
+    Args:
+        members: at least one, all of the same settings and tasks.
+    """
+
+    def __init__(self, members: Sequence[PredictorModule]) -> None:
+        super().__init__()
+        self.config = members[0].config
+        self.num_tasks = members[0].heads.num_tasks
+        self.members = nn.ModuleList(members)
+
+    @property
+    def embedding(self) -> int:
+        """Size of the embedding: those of the members side by side."""
+        return len(self.members) * self.config.embedding
+
+    def forward(self, batch: GraphBatch) -> Tensor:
+        """Scaled targets, (B, T): the mean over the members."""
+        return self.embed_and_predict(batch)[1]
+
+    def embed_and_predict(self, batch: GraphBatch) -> tuple[Tensor, Tensor]:
+        """Embeddings (B, D) of all members side by side, and the mean of their scaled targets (B, T)."""
+        found = [member.embed_and_predict(batch) for member in self.members]
+        return torch.cat([item[0] for item in found], dim=1), torch.stack([item[1] for item in found]).mean(
+            dim=0
+        )

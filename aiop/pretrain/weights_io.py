@@ -25,7 +25,7 @@ from aiop.graph_ir.features import GRAPH_FEATURES, NODE_FEATURES, VOCABULARY, fi
 from aiop.graph_ir.tensor_file import atomic_path, read_header
 from aiop.pretrain.checkpoint import save_tensors
 from aiop.pretrain.config import BackboneConfig, strict_dataclass
-from aiop.pretrain.heads import PredictorModule
+from aiop.pretrain.heads import Ensemble, PredictorModule
 from aiop.pretrain.targets import LabelScaler
 
 __all__ = ["CARD", "SCHEMA", "WEIGHTS", "Card", "TaskCard", "load_predictor", "read_card", "save_predictor"]
@@ -35,6 +35,7 @@ WEIGHTS = "predictor.safetensors"
 CARD = "card.json"
 _KIND = "aiop-predictor"
 _ARRAYS = "arrays/"
+_MOST_MEMBERS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class Card:
 
 
 def save_predictor(
-    folder: str | Path, module: PredictorModule, card: Card, arrays: Mapping[str, Tensor] | None = None
+    folder: str | Path, module: Ensemble, card: Card, arrays: Mapping[str, Tensor] | None = None
 ) -> Card:
     """Write weights and card into ``folder``, replacing what is there; return the card with its content hash.
 
@@ -88,9 +89,9 @@ def save_predictor(
         AiopError: for a card that does not fit the module, or a folder that cannot be written.
     """
     folder = Path(folder)
-    if len(card.tasks) != module.heads.num_tasks:
+    if len(card.tasks) != module.num_tasks:
         raise AiopError(
-            f"the card names {len(card.tasks)} tasks, the module has {module.heads.num_tasks}: name all"
+            f"the card names {len(card.tasks)} tasks, the module has {module.num_tasks}: name all"
         )
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     tensors |= {
@@ -111,6 +112,7 @@ def save_predictor(
         "node_features": list(NODE_FEATURES),
         "graph_features": list(GRAPH_FEATURES),
         "backbone": dataclasses.asdict(module.config),
+        "members": len(module.members),
         "config": card.config,
         "tables": card.tables,
         "extra": card.extra,
@@ -169,7 +171,7 @@ def read_card(folder: str | Path) -> dict[str, Any]:
 
 def load_predictor(
     folder: str | Path, device: str | torch.device = "cpu"
-) -> tuple[PredictorModule, Card, dict[str, Tensor]]:
+) -> tuple[Ensemble, Card, dict[str, Tensor]]:
     """Load what :func:`save_predictor` wrote: the module in evaluation mode, its card, and the arrays beside it.
 
     Raises:
@@ -192,12 +194,13 @@ def load_predictor(
             f"predictor {folder / WEIGHTS} is damaged (content hash differs): fetch or save it again"
         )
     backbone = strict_dataclass(BackboneConfig, document["backbone"], f"card of {folder}")
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # the initial weights are overwritten: leave no trace in the generator
-        module = PredictorModule(
-            backbone, len(VOCABULARY), len(NODE_FEATURES), len(GRAPH_FEATURES), len(card.tasks)
-        )
+    members = document.get("members")
+    if not isinstance(members, int) or not 1 <= members <= _MOST_MEMBERS:
+        raise AiopError(f"the card of predictor {folder} names {members!r} networks: save it again")
+    sizes = len(VOCABULARY), len(NODE_FEATURES), len(GRAPH_FEATURES), len(card.tasks)
+    # The initial weights are overwritten: leave no trace in the generator.
+    with torch.random.fork_rng(devices=[]):
+        module = Ensemble([PredictorModule(backbone, *sizes) for _ in range(members)])
     arrays = {name: tensors.pop(name) for name in list(tensors) if name.startswith(_ARRAYS)}
     try:
         module.load_state_dict(tensors)

@@ -12,7 +12,7 @@ from aiop.graph_ir.batch import GraphBatch, collate
 from aiop.graph_ir.features import GraphArrays
 from aiop.pretrain.backbone import Backbone, ByteDropout, DirectedLayer, Standardise
 from aiop.pretrain.config import BackboneConfig
-from aiop.pretrain.heads import PredictorModule, TaskHeads
+from aiop.pretrain.heads import Ensemble, PredictorModule, TaskHeads
 
 CONFIG = BackboneConfig(width=16, layers=3, embedding=12, head=10)
 
@@ -151,3 +151,13 @@ def test_byte_dropout_keeps_the_mean_and_follows_the_seed() -> None:
     # 37,037 draws: five standard deviations of a binomial share.
     assert (first == 0).float().mean().item() == pytest.approx(0.25, abs=5 * (0.25 * 0.75 / x.numel()) ** 0.5)
     assert layer.eval()(x) is x
+
+
+def test_an_ensemble_is_the_mean_of_its_members() -> None:
+    first, second = module(0), module(1)
+    both = Ensemble([first, second]).eval()
+    batch = collate(graphs())
+    embedding, scaled = both.embed_and_predict(batch)
+    assert torch.allclose(scaled, (first(batch) + second(batch)) / 2, atol=1e-6)
+    assert embedding.shape == (batch.num_graphs, both.embedding)
+    assert torch.equal(embedding[:, : CONFIG.embedding], first.backbone(batch))

@@ -47,7 +47,9 @@ def pairs_by_loops(group: list[int] | None, weighted: bool) -> float:
 
 @pytest.mark.parametrize("weighted", [True, False])
 @pytest.mark.parametrize("group", [None, [0, 0, 1, 1], [0, 1, 1, 0]])
-def test_ranking_is_the_mean_over_pairs_of_one_task_and_group(group: list[int] | None, weighted: bool) -> None:
+def test_ranking_is_the_mean_over_pairs_of_one_task_and_group(
+    group: list[int] | None, weighted: bool
+) -> None:
     predictions, targets = tensors()
     loss = ranking_loss(predictions, targets, None if group is None else torch.tensor(group), weighted)
     assert loss.item() == pytest.approx(pairs_by_loops(group, weighted), rel=1e-6)
@@ -59,7 +61,9 @@ def test_ranking_is_the_mean_over_pairs_of_one_task_and_group(group: list[int] |
 def test_ranking_ignores_a_shift_of_a_task() -> None:
     predictions, targets = tensors()
     shifted = predictions + torch.tensor([5.0, -7.0, 1.0])
-    assert ranking_loss(shifted, targets).item() == pytest.approx(ranking_loss(predictions, targets).item(), rel=1e-5)
+    assert ranking_loss(shifted, targets).item() == pytest.approx(
+        ranking_loss(predictions, targets).item(), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -84,7 +88,9 @@ def test_task_weights_make_a_mean_over_tasks_of_means_over_their_labels() -> Non
     errors = np.abs(np.array(PREDICTIONS) - np.array(TARGETS))
     each = np.where(errors < 1, 0.5 * errors**2, errors - 0.5)
     expected = np.average(np.nanmean(each, axis=0), weights=weights)
-    assert regression_loss(predictions, targets, task_weights=weights).item() == pytest.approx(expected, rel=1e-6)
+    assert regression_loss(predictions, targets, task_weights=weights).item() == pytest.approx(
+        expected, rel=1e-6
+    )
     # the last task has one label and so no pair: the other two share the weight
     alone = [ranking_loss(predictions[:, [task]], targets[:, [task]]).item() for task in range(2)]
     both = ranking_loss(predictions, targets, task_weights=weights).item()

@@ -36,7 +36,9 @@ def test_scaling_is_monotone_and_inverts(labels: np.ndarray, scaling: str) -> No
 
 def test_standard_is_the_z_score() -> None:
     labels = LABELS["skewed"]
-    np.testing.assert_allclose(LabelScaler.fit(labels, "standard").transform(labels), stats.zscore(labels), atol=1e-9)
+    np.testing.assert_allclose(
+        LabelScaler.fit(labels, "standard").transform(labels), stats.zscore(labels), atol=1e-9
+    )
     logs = LabelScaler.fit(labels, "standard", "log").transform(labels)
     np.testing.assert_allclose(logs, stats.zscore(np.log(labels)), atol=1e-9)
 

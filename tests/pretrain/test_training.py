@@ -87,7 +87,9 @@ def test_they_are_not_learnt_without_directed_messages(
         return batch_module.neighbour_sum(batch, h) + batch_module.neighbour_sum(batch, h, reverse=True)
 
     monkeypatch.setattr(
-        backbone, "neighbour_sum", both_ways if broken == "direction lost" else lambda batch, h, reverse: h * 0
+        backbone,
+        "neighbour_sum",
+        both_ways if broken == "direction lost" else lambda batch, h, reverse: h * 0,
     )
     srcc = learn(tmp_path, learnable)
     assert srcc is not None
@@ -202,7 +204,9 @@ def test_a_run_killed_by_the_system_ends_the_same(
     assert_identical(weights(uninterrupted), weights(result))
 
 
-def test_a_finished_run_is_not_trained_again(tmp_path: Path, two_sets: tuple[TrainingSet, TrainingSet]) -> None:
+def test_a_finished_run_is_not_trained_again(
+    tmp_path: Path, two_sets: tuple[TrainingSet, TrainingSet]
+) -> None:
     config = replace(BUSY, out=str(tmp_path), steps=5)
     first = run(config, *two_sets)
     second = run(config, *two_sets, on_step=stop_at(1))
@@ -218,7 +222,9 @@ def test_progress_goes_to_standard_error(
     assert "2/2" in output.err
 
 
-def test_the_callers_random_numbers_are_left_alone(tmp_path: Path, two_sets: tuple[TrainingSet, TrainingSet]) -> None:
+def test_the_callers_random_numbers_are_left_alone(
+    tmp_path: Path, two_sets: tuple[TrainingSet, TrainingSet]
+) -> None:
     torch.manual_seed(4)
     expected = torch.rand(3)
     torch.manual_seed(4)
@@ -230,7 +236,10 @@ def test_the_callers_random_numbers_are_left_alone(tmp_path: Path, two_sets: tup
 
 
 def test_every_corpus_is_scored_on_its_own_tasks(uninterrupted: TrainingResult) -> None:
-    assert {name: list(tasks) for name, tasks in uninterrupted.scores.items()} == {"a": ["task-0"], "b": ["task-1"]}
+    assert {name: list(tasks) for name, tasks in uninterrupted.scores.items()} == {
+        "a": ["task-0"],
+        "b": ["task-1"],
+    }
     assert uninterrupted.scores["a"]["task-0"]["labels"] == 15
     assert [item["step"] for item in uninterrupted.history] == [8, 16, 24, 32, 40]
     best = max(uninterrupted.history, key=lambda item: sum(item["srcc"].values()))
@@ -263,7 +272,9 @@ def test_one_cycle_rises_and_falls() -> None:
 # -- mistakes ----------------------------------------------------------------------------------------------------
 
 
-def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, two_sets: tuple[TrainingSet, TrainingSet]) -> None:
+def test_a_checkpoint_of_another_run_is_refused(
+    tmp_path: Path, two_sets: tuple[TrainingSet, TrainingSet]
+) -> None:
     config = replace(BUSY, out=str(tmp_path), steps=2)
     run(config, *two_sets)
     with pytest.raises(AiopError, match="a run with other settings"):
@@ -303,7 +314,9 @@ def test_a_diverging_run_says_so(tmp_path: Path, two_sets: tuple[TrainingSet, Tr
         run(config, *two_sets)
 
 
-def test_unknown_corpora_in_the_weights_are_named(tmp_path: Path, two_sets: tuple[TrainingSet, TrainingSet]) -> None:
+def test_unknown_corpora_in_the_weights_are_named(
+    tmp_path: Path, two_sets: tuple[TrainingSet, TrainingSet]
+) -> None:
     with pytest.raises(AiopError, match="sampling_weights names 'c'"):
         run(replace(BUSY, out=str(tmp_path), sampling_weights={"c": 2.0}), *two_sets)
 

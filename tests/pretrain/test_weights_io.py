@@ -15,7 +15,7 @@ from aiop.errors import AiopError
 from aiop.graph_ir.batch import collate
 from aiop.graph_ir.features import GRAPH_FEATURES, NODE_FEATURES, VOCABULARY, GraphArrays, fingerprint
 from aiop.pretrain.config import BackboneConfig
-from aiop.pretrain.heads import PredictorModule
+from aiop.pretrain.heads import Ensemble, PredictorModule
 from aiop.pretrain.targets import LabelScaler
 from aiop.pretrain.weights_io import CARD, WEIGHTS, Card, TaskCard, load_predictor, read_card, save_predictor
 
@@ -25,20 +25,32 @@ TASKS = (
     TaskCard("classification/x/y-top1", SCALER, unit="%", scores={"srcc": 0.9}, extra={"licence": "MIT"}),
     TaskCard("latency/x/y", LabelScaler.fit([1.0, 2.0, 5.0], "standard", "log"), unit="ms", direction="min"),
 )
-ONE_TASK = {"name": "x", "scaler": SCALER.to_dict(), "unit": "", "direction": "max", "scores": {}, "extra": {}}
+ONE_TASK = {
+    "name": "x",
+    "scaler": SCALER.to_dict(),
+    "unit": "",
+    "direction": "max",
+    "scores": {},
+    "extra": {},
+}
 TABLES = {"x": {"sha256": "0" * 64, "licence": "MIT", "rows": 500}}
 
 
 @pytest.fixture
-def module() -> PredictorModule:
+def module() -> Ensemble:
     torch.manual_seed(0)
-    module = PredictorModule(CONFIG, len(VOCABULARY), len(NODE_FEATURES), len(GRAPH_FEATURES), len(TASKS))
-    module.backbone.standardise_node.fit(torch.randn(len(NODE_FEATURES)), torch.rand(len(NODE_FEATURES)) + 0.5)
-    return module.eval()
+    members = []
+    for _ in range(2):
+        member = PredictorModule(CONFIG, len(VOCABULARY), len(NODE_FEATURES), len(GRAPH_FEATURES), len(TASKS))
+        member.backbone.standardise_node.fit(
+            torch.randn(len(NODE_FEATURES)), torch.rand(len(NODE_FEATURES)) + 0.5
+        )
+        members.append(member)
+    return Ensemble(members).eval()
 
 
 @pytest.fixture
-def folder(tmp_path: Path, module: PredictorModule) -> Path:
+def folder(tmp_path: Path, module: Ensemble) -> Path:
     save_predictor(tmp_path / "p", module, Card(TASKS, {"lr": 0.003}, TABLES, {"note": "Größe"}))
     return tmp_path / "p"
 
@@ -53,7 +65,7 @@ def some_graph() -> GraphArrays:
     )
 
 
-def test_round_trip(folder: Path, module: PredictorModule) -> None:
+def test_round_trip(folder: Path, module: Ensemble) -> None:
     loaded, card, arrays = load_predictor(folder)
     assert arrays == {}
     batch = collate([some_graph()])
@@ -66,7 +78,7 @@ def test_round_trip(folder: Path, module: PredictorModule) -> None:
     assert sorted(path.name for path in folder.iterdir()) == [CARD, WEIGHTS]
 
 
-def test_arrays_beside_the_weights_come_back(tmp_path: Path, module: PredictorModule) -> None:
+def test_arrays_beside_the_weights_come_back(tmp_path: Path, module: Ensemble) -> None:
     save_predictor(tmp_path, module, Card(TASKS), {"reference": torch.arange(6.0).reshape(2, 3)})
     loaded, _, arrays = load_predictor(tmp_path)
     assert torch.equal(arrays["reference"], torch.arange(6.0).reshape(2, 3))
@@ -156,7 +168,7 @@ def test_a_missing_predictor_is_named(tmp_path: Path) -> None:
         load_predictor(tmp_path)
 
 
-def test_cards_that_do_not_fit_are_not_saved(tmp_path: Path, module: PredictorModule) -> None:
+def test_cards_that_do_not_fit_are_not_saved(tmp_path: Path, module: Ensemble) -> None:
     with pytest.raises(AiopError, match="names 1 tasks, the module has 2"):
         save_predictor(tmp_path / "p", module, Card(TASKS[:1]))
     with pytest.raises(AiopError, match="what JSON cannot"):
