@@ -142,8 +142,9 @@ def separation(predictor: Predictor, corpora: list[LabelledCorpus]) -> list[str]
         "|---|" + "---|" * len(corpora),
     ]
     for item in corpora:
-        embeddings, _ = predictor.scaled_corpus(item.corpus, item.rows["test"])
-        far = predictor.remoteness(embeddings)
+        test = item.rows["test"]
+        embeddings, _ = predictor.scaled_corpus(item.corpus, test)
+        far = predictor.remoteness(embeddings, item.corpus.graph_features()[test])
         shares = [f"{100 * np.mean(far[other.name] <= 1):.1f}%" for other in corpora]
         lines.append(f"| {item.name} | " + " | ".join(shares) + " |")
     return lines

@@ -81,38 +81,42 @@ class Interval:
 
 
 class Neighbourhood:
-    """How far an embedding is from a training set: the mean distance to its nearest references.
+    """How far a point is from a training set: the mean distance to its nearest references.
 
-    Embeddings are whitened along the principal axes of the training set. ``limit`` is the distance that 98%
-    of held-out networks of the same table stay within.
+    Points are whitened along the principal axes of the training set. ``limit`` is the distance that 98% of the
+    held-out points of the same table stay within.
     """
 
     NEAREST = 3
-    REFERENCES = 512
     INSIDE = 0.98
 
     def __init__(self, mean: Array, axes: Array, references: Array, limit: float) -> None:
         self.mean, self.axes, self.references, self.limit = mean, axes, references, limit
 
     @classmethod
-    def fit(cls, train: Array, held_out: Array, seed: int = 0) -> Neighbourhood:
-        """Fit to embeddings ``(n, D)`` of training networks and ``(m, D)`` of held-out ones."""
+    def fit(
+        cls, train: Array, held_out: Array, *, floor: float = 0.0, references: int = 512, seed: int = 0
+    ) -> Neighbourhood:
+        """Fit to training points ``(n, D)`` and held-out ones ``(m, D)``.
+
+        ``floor`` is the least deviation along an axis that counts: what training hardly varies in is new where it
+        does vary, but must not drown the rest. ``references`` training points, drawn by ``seed``, are kept.
+        """
         train = np.asarray(train, np.float64)
         mean = train.mean(axis=0)
         values, rotation = np.linalg.eigh((train - mean).T @ (train - mean) / max(1, len(train)))
         deviation = np.sqrt(np.maximum(values, 0.0))
-        # A floor: what training hardly varies in is new where it does vary, but must not drown the rest.
-        axes = rotation / np.maximum(deviation, max(0.1 * deviation[-1], 1e-9))
-        places = np.random.default_rng(seed).permutation(len(train))[: cls.REFERENCES]
+        axes = rotation / np.maximum(deviation, max(floor or 0.1 * deviation[-1], 1e-9))
+        places = np.random.default_rng(seed).permutation(len(train))[:references]
         found = cls(mean, axes, (train[places] - mean) @ axes, 1.0)
         found.limit = float(np.quantile(found.distance(held_out if len(held_out) else train), cls.INSIDE))
         return found
 
-    def distance(self, embeddings: Array) -> Array:
-        """Return the distance of ``(n, D)`` embeddings to the training set, ``(n,)``."""
-        points = (np.asarray(embeddings, np.float64) - self.mean) @ self.axes
+    def distance(self, points: Array) -> Array:
+        """Return the distance of ``(n, D)`` points to the training set, ``(n,)``."""
+        white: Array = (np.asarray(points, np.float64) - self.mean) @ self.axes
         squared = (
-            (points**2).sum(1)[:, None] + (self.references**2).sum(1)[None] - 2.0 * points @ self.references.T
+            (white**2).sum(1)[:, None] + (self.references**2).sum(1)[None] - 2.0 * white @ self.references.T
         )
         count = min(self.NEAREST, len(self.references))
         nearest = np.partition(np.sqrt(np.maximum(squared, 0.0)), count - 1, axis=1)[:, :count]

@@ -43,7 +43,7 @@ SHIPPED = Path(__file__).resolve().parents[1] / "weights"
 COVERAGE = 0.8
 """Share of networks like those of training that an interval is meant to cover."""
 
-_WIDEST = 4.0
+_SPREAD = 1.2816  # holds 80% of a standard Gaussian, which scaled targets are like
 _BATCH = 128
 
 Network = str | Path | ComputeGraph
@@ -149,13 +149,14 @@ class Predictor:
             for space, entry in card.extra["experts"].items()
         ]
         self._near = {
-            space: Neighbourhood(
-                arrays[f"{space}/mean"].numpy(),
-                arrays[f"{space}/axes"].numpy(),
-                arrays[f"{space}/references"].numpy(),
-                float(limit),
+            (space, kind): Neighbourhood(
+                mean=arrays[f"{space}/{kind}/mean"].numpy(),
+                axes=arrays[f"{space}/{kind}/axes"].numpy(),
+                references=arrays[f"{space}/{kind}/references"].float().numpy(),
+                limit=float(limit),
             )
-            for space, limit in card.extra["neighbourhoods"].items()
+            for space, limits in card.extra["neighbourhoods"].items()
+            for kind, limit in limits.items()
         }
 
     @property
@@ -243,14 +244,29 @@ class Predictor:
             self._adjust(scaled[start : start + _BATCH], features[start : start + _BATCH])
         return embeddings, scaled
 
-    def bounds(self, task: int, scaled: Array, stretch: Array | float = 1.0) -> tuple[Array, Array]:
-        """Return the ends of the interval, in the task's unit, at ``(n,)`` scaled predictions."""
-        reach = self._intervals[task].half_width(scaled) * stretch
+    def bounds(self, task: int, scaled: Array, far: Array | None = None) -> tuple[Array, Array]:
+        """Return the ends of the interval, in the task's unit, at ``(n,)`` scaled predictions.
+
+        ``far`` is the `remoteness` from the task's corpus: beyond 1 the interval grows, and from 2 on it is as wide
+        around the value as the task's own spread.
+        """
+        reach = self._intervals[task].half_width(scaled)
+        if far is not None:
+            reach = reach + _SPREAD * np.clip(far - 1.0, 0.0, 1.0)
         return self._values(task, scaled - reach), self._values(task, scaled + reach)
 
-    def remoteness(self, embeddings: Array) -> dict[str, Array]:
-        """Return, per corpus of training, the distance of ``(n, D)`` embeddings to it; 1 is the limit of the inside."""
-        return {space: near.distance(embeddings) / near.limit for space, near in self._near.items()}
+    def remoteness(self, embeddings: Array, features: Array) -> dict[str, Array]:
+        """Return, per corpus of training, how far networks are from it: 1 is the limit of the inside.
+
+        The larger of two distances, each to the nearest training networks: of embeddings ``(n, D)``, and of graph
+        features ``(n, G)``, which know costs and sizes that no task of training depended on.
+        """
+        points = {"embedding": embeddings, "features": features}
+        far: dict[str, Array] = {}
+        for (space, kind), near in self._near.items():
+            distance = near.distance(points[kind]) / near.limit
+            far[space] = np.maximum(far[space], distance) if space in far else distance
+        return far
 
     def _adjust(self, scaled: Array, features: Array, wanted: frozenset[int] | None = None) -> None:
         """Mix in the experts and take back the stretch of each task, in place."""
@@ -268,15 +284,16 @@ class Predictor:
     def _predict(self, graphs: list[ComputeGraph], wanted: list[int]) -> list[NetworkPrediction]:
         arrays = [encode(graph) for graph in graphs]
         embeddings, scaled = forward(self.module, collate(arrays))
-        self._adjust(scaled, np.stack([item.graph for item in arrays]), frozenset(wanted))
-        remoteness = self.remoteness(embeddings)
+        features = np.stack([item.graph for item in arrays])
+        self._adjust(scaled, features, frozenset(wanted))
+        remoteness = self.remoteness(embeddings, features)
         macs = np.array([graph.macs for graph in graphs], np.float64)
         rows: list[list[Prediction]] = [[] for _ in graphs]
         for index in wanted:
             task = self._card.tasks[index]
             far = remoteness[self._spaces[index]]
             values = self._values(index, scaled[:, index])
-            lows, highs = self.bounds(index, scaled[:, index], np.clip(far, 1.0, _WIDEST))
+            lows, highs = self.bounds(index, scaled[:, index], far)
             trends = self._values(index, self._trends[index].predict(macs))
             for row, value, low, high, trend, distance in zip(
                 rows, values, lows, highs, trends, far, strict=True

@@ -70,7 +70,7 @@ def finish(
     module = Ensemble([result.module for result in results]).eval()
     scalers = results[0].scalers  # fitted to the training labels, which are the same for all
     arrays: dict[str, torch.Tensor] = {}
-    limits: dict[str, float] = {}
+    limits: dict[str, dict[str, float]] = {}
     experts: dict[str, dict[str, Any]] = {}
     tasks: dict[str, TaskCard] = {}
     for item in corpora:
@@ -87,12 +87,19 @@ def finish(
             experts[item.name] = {"share": blend.share, "length": blend.expert.length, "tasks": names_of}
             for part, array in blend.expert.arrays().items():
                 arrays[f"{item.name}/expert/{part}"] = torch.from_numpy(array)
-        near = Neighbourhood.fit(train_embeddings, val_embeddings, config.seed)
-        limits[item.name] = near.limit
-        for part in ("mean", "axes", "references"):
-            arrays[f"{item.name}/{part}"] = torch.from_numpy(
-                np.ascontiguousarray(getattr(near, part), np.float32)
-            )
+        # Graph features are logarithms: a floor of 0.3 counts a change by a fifth even where training never varied.
+        near = {
+            "embedding": Neighbourhood.fit(train_embeddings, val_embeddings, seed=config.seed),
+            "features": Neighbourhood.fit(
+                features[rows["train"]], features[rows["val"]], floor=0.3, references=2000, seed=config.seed
+            ),
+        }
+        limits[item.name] = {kind: found.limit for kind, found in near.items()}
+        for kind, found in near.items():
+            parts = {"mean": np.float32, "axes": np.float32, "references": np.float16}
+            for part, precision in parts.items():
+                array = np.ascontiguousarray(getattr(found, part), precision)
+                arrays[f"{item.name}/{kind}/{part}"] = torch.from_numpy(array)
         own = item.own_rows("train")
         for column, target in enumerate(targets):
             if not np.isfinite(item.values[rows["train"], column]).any():

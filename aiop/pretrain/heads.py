@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -110,7 +111,9 @@ class Ensemble(nn.Module):
 
     def embed_and_predict(self, batch: GraphBatch) -> tuple[Tensor, Tensor]:
         """Embeddings (B, D) of all members side by side, and the mean of their scaled targets (B, T)."""
-        found = [member.embed_and_predict(batch) for member in self.members]
-        return torch.cat([item[0] for item in found], dim=1), torch.stack([item[1] for item in found]).mean(
-            dim=0
-        )
+        embeddings, scaled = [], []
+        for member in self.members:
+            embedding, output = cast(PredictorModule, member).embed_and_predict(batch)
+            embeddings.append(embedding)
+            scaled.append(output)
+        return torch.cat(embeddings, dim=1), torch.stack(scaled).mean(dim=0)
