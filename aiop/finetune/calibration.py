@@ -83,19 +83,19 @@ class Interval:
 class Neighbourhood:
     """How far a point is from a training set: the mean distance to its nearest references.
 
-    Points are whitened along the principal axes of the training set. ``limit`` is the distance that 98% of the
+    Points are whitened along the principal axes of the training set. ``limit`` is the distance that 99% of the
     held-out points of the same table stay within.
     """
 
     NEAREST = 3
-    INSIDE = 0.98
+    INSIDE = 0.99
 
     def __init__(self, mean: Array, axes: Array, references: Array, limit: float) -> None:
         self.mean, self.axes, self.references, self.limit = mean, axes, references, limit
 
     @classmethod
     def fit(
-        cls, train: Array, held_out: Array, *, floor: float = 0.0, references: int = 512, seed: int = 0
+        cls, train: Array, held_out: Array, *, floor: float = 0.0, references: int = 2000, seed: int = 0
     ) -> Neighbourhood:
         """Fit to training points ``(n, D)`` and held-out ones ``(m, D)``.
 

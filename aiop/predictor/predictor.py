@@ -134,7 +134,7 @@ class Predictor:
         self._offsets, self._slopes = (
             np.array([task.extra[key] for task in card.tasks], np.float32) for key in ("offset", "slope")
         )
-        self._blends = [
+        self.blends = [
             Blend(
                 KernelExpert.from_arrays(
                     {
@@ -270,7 +270,7 @@ class Predictor:
 
     def _adjust(self, scaled: Array, features: Array, wanted: frozenset[int] | None = None) -> None:
         """Mix in the experts and take back the stretch of each task, in place."""
-        for blend in self._blends:
+        for blend in self.blends:
             blend.apply(scaled, features, wanted)
         scaled *= self._slopes
         scaled += self._offsets

@@ -91,7 +91,7 @@ def finish(
         near = {
             "embedding": Neighbourhood.fit(train_embeddings, val_embeddings, seed=config.seed),
             "features": Neighbourhood.fit(
-                features[rows["train"]], features[rows["val"]], floor=0.3, references=2000, seed=config.seed
+                features[rows["train"]], features[rows["val"]], floor=0.3, seed=config.seed
             ),
         }
         limits[item.name] = {kind: found.limit for kind, found in near.items()}
