@@ -115,7 +115,9 @@ def collate(arrays: Sequence[GraphArrays], *, engine: Engine = "auto") -> GraphB
     if not arrays:
         raise AiopError("a batch needs at least one graph: found an empty list")
     sizes = np.fromiter((len(item.op) for item in arrays), dtype=np.int64, count=len(arrays))
-    edge_counts = np.fromiter((item.edge_index.shape[1] for item in arrays), dtype=np.int64, count=len(arrays))
+    edge_counts = np.fromiter(
+        (item.edge_index.shape[1] for item in arrays), dtype=np.int64, count=len(arrays)
+    )
     ptr = np.zeros(len(arrays) + 1, dtype=np.int64)
     np.cumsum(sizes, out=ptr[1:])
     try:
@@ -124,9 +126,13 @@ def collate(arrays: Sequence[GraphArrays], *, engine: Engine = "auto") -> GraphB
         edges = np.concatenate([item.edge_index for item in arrays], axis=1)
         graph = np.stack([item.graph for item in arrays])
     except ValueError as error:
-        raise AiopError(f"graphs of other feature versions do not fit one batch ({error}): encode them again") from None
+        raise AiopError(
+            f"graphs of other feature versions do not fit one batch ({error}): encode them again"
+        ) from None
     if len(node) != len(op):
-        raise AiopError(f"expected {len(op)} rows of node features in the batch, found {len(node)}: encode again")
+        raise AiopError(
+            f"expected {len(op)} rows of node features in the batch, found {len(node)}: encode again"
+        )
     # A wrong index would read another graph's nodes or memory outside the batch: refuse it here, once.
     if edges.size and ((edges < 0).any() or (edges >= np.repeat(sizes, edge_counts)).any()):
         wrong = ((edges < 0) | (edges >= np.repeat(sizes, edge_counts))).any(axis=0)

@@ -96,12 +96,18 @@ class CorpusWriter:
             raise AiopError(f"corpus {self.path} already has a graph {name!r}: give every graph one name")
         nodes, edges = len(arrays.op), arrays.edge_index
         if arrays.node.ndim != 2 or arrays.graph.ndim != 1 or len(arrays.node) != nodes or nodes == 0:
-            raise AiopError(f"graph {name!r} has node features {arrays.node.shape} for {nodes} nodes: encode it again")
+            raise AiopError(
+                f"graph {name!r} has node features {arrays.node.shape} for {nodes} nodes: encode it again"
+            )
         if edges.ndim != 2 or len(edges) != 2 or (edges.size and not 0 <= edges.min() <= edges.max() < nodes):
-            raise AiopError(f"graph {name!r} has edges {edges.shape} outside its {nodes} nodes: encode it again")
+            raise AiopError(
+                f"graph {name!r} has edges {edges.shape} outside its {nodes} nodes: encode it again"
+            )
         widths = (arrays.node.shape[1], arrays.graph.shape[0])
         if self._widths not in (None, widths):
-            raise AiopError(f"graph {name!r} has feature widths {widths}, those before {self._widths}: encode again")
+            raise AiopError(
+                f"graph {name!r} has feature widths {widths}, those before {self._widths}: encode again"
+            )
         self._widths = widths
         label = name.encode()
         parts = {
@@ -184,7 +190,9 @@ class Corpus:
         except (KeyError, TypeError, ValueError, RecursionError):
             raise AiopError(f"{self.path} is not a corpus of graphs: build one with CorpusWriter") from None
         if schema != SCHEMA:
-            raise AiopError(f"corpus {self.path} has schema {schema}, this version reads {SCHEMA}: build it again")
+            raise AiopError(
+                f"corpus {self.path} has schema {schema}, this version reads {SCHEMA}: build it again"
+            )
         if not isinstance(fingerprint, str) or not isinstance(metadata, dict):
             raise self._damaged("its header has fields of other types")
         return dict(header)
@@ -195,7 +203,9 @@ class Corpus:
         if layout is None:
             raise self._damaged(f"tensor {name!r} is missing")
         if layout.dtype != dtype or len(layout.shape) != dimensions:
-            raise self._damaged(f"tensor {name!r} is {layout.dtype} {layout.shape}, not {dtype} of {dimensions} axes")
+            raise self._damaged(
+                f"tensor {name!r} is {layout.dtype} {layout.shape}, not {dtype} of {dimensions} axes"
+            )
         return self._file[name]
 
     def _check_pointers(self, tensors: Mapping[str, np.ndarray[Any, Any]]) -> None:

@@ -29,6 +29,7 @@ NODE_FEATURES: tuple[str, ...] = (
 logarithm of how many times smaller than the network's input a side is; ``depth`` is relative to the longest path."""
 
 _LEVELS = 8
+_PER_LEVEL = ("macs", "params", "weighted", "channels", "wide")
 _COSTS = (
     "log_macs", "log_params", "log_activations", "log_elements", "log_operations", "log_weighted", "log_depth",
     "log_resolution", "log_channels_in", "log_outputs", "log_width",
@@ -36,9 +37,7 @@ _COSTS = (
 GRAPH_FEATURES: tuple[str, ...] = (
     _COSTS
     + tuple(f"count_{name}" for name in VOCABULARY)
-    + tuple(
-        f"level{level}_{what}" for level in range(_LEVELS) for what in ("macs", "params", "weighted", "channels", "wide")
-    )
+    + tuple(f"level{level}_{what}" for level in range(_LEVELS) for what in _PER_LEVEL)
 )
 """Names of the columns of ``GraphArrays.graph``: costs, counts of operators, and both again per resolution level."""
 
@@ -72,12 +71,12 @@ def encode(graph: ComputeGraph) -> GraphArrays:
     operations = graph.operations
     edges = [(edge.source, edge.target) for edge in graph.edges()]
     depths, longest = _depths(len(operations), edges)
-    fan_out = np.bincount([source for source, _ in edges], minlength=len(operations)) if edges else [0] * len(operations)
+    fan_out = np.bincount(np.array([source for source, _ in edges], np.int64), minlength=len(operations))
     resolution, channels = _input_size(graph)
     macs = max(1, sum(operation.macs for operation in operations))
     params = max(1, sum(operation.params for operation in operations))
     rows = []
-    levels = np.zeros((_LEVELS, 5))
+    levels = np.zeros((_LEVELS, len(_PER_LEVEL)))
     counts = np.zeros(len(VOCABULARY))
     widths = []
     for index, operation in enumerate(operations):
@@ -152,8 +151,9 @@ def _channels_positions(graph: ComputeGraph, operation: Operation, *, first: boo
     keys = operation.inputs if first else operation.outputs
     if not keys:
         return 0, 0
-    channels, positions = _split(graph.tensors[keys[0]].shape)
-    if operation.op == "Linear" and operation.weights:  # a matrix's own sizes, whatever the layout around it
-        shape = graph.tensors[keys[0]].shape
+    shape = graph.tensors[keys[0]].shape
+    if (
+        operation.op == "Linear" and operation.weights and shape
+    ):  # a matrix's own sizes, whatever the layout around it
         return shape[-1], math.prod(shape) // max(1, shape[-1])
-    return channels, positions
+    return _split(shape)

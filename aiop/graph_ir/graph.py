@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 __all__ = ["ComputeGraph", "Edge", "Operation", "TensorSpec"]
@@ -80,7 +80,6 @@ class ComputeGraph:
     notes: tuple[str, ...] = ()
     opset: int = 0
     producer: str = ""
-    _extra: dict[str, object] = field(default_factory=dict, repr=False)
 
     @cached_property
     def macs(self) -> int:
@@ -116,6 +115,8 @@ class ComputeGraph:
             for name in operation.inputs
         ]
 
-    def with_operations(self, operations: list[Operation], outputs: tuple[str, ...] | None = None) -> ComputeGraph:
+    def with_operations(
+        self, operations: list[Operation], outputs: tuple[str, ...] | None = None
+    ) -> ComputeGraph:
         """Return a graph with other operations (and outputs) over the same tensors."""
         return replace(self, operations=operations, outputs=self.outputs if outputs is None else outputs)

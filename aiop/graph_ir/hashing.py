@@ -41,7 +41,7 @@ def content_hash(graph: ComputeGraph) -> str:
 
 
 def _weights(operation: Operation) -> list[tuple[int, ...]]:
-    """Return weight shapes without what files write in several ways: a bias (`bias` says it), a matrix's transposition."""
+    """Return weight shapes without what files write in several ways: a bias, which `bias` says, and transposition."""
     shapes = [weight.shape for weight in operation.weights]
     if operation.op == "Linear":
         return [tuple(sorted(shape)) for shape in shapes if len(shape) > 1]

@@ -7,7 +7,7 @@ channels is ``DepthwiseConv``. Entries are only ever appended: weights are train
 
 from __future__ import annotations
 
-__all__ = ["ELEMENTWISE_BINARY", "INDEX", "UNARY", "VIEWS", "VOCABULARY", "canonical"]
+__all__ = ["INDEX", "VIEWS", "VOCABULARY", "canonical"]
 
 VOCABULARY: tuple[str, ...] = (
     "Unknown", "Input",
@@ -128,12 +128,6 @@ _ONNX: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 _CANONICAL: dict[str, str] = {spelling: name for name, spellings in _ONNX.items() for spelling in spellings}
-
-UNARY: frozenset[str] = frozenset(VOCABULARY[INDEX["Relu"] : INDEX["Trigonometric"] + 1]) | {"Cast", "Identity"}
-"""Canonical operators of one input whose output has its shape."""
-
-ELEMENTWISE_BINARY: frozenset[str] = frozenset({"Add", "Sub", "Mul", "Div", "Min", "Max", "Compare", "Logical", "Where"})
-"""Canonical operators that broadcast several inputs to one shape."""
 
 VIEWS: frozenset[str] = frozenset({"Reshape", "Identity", "Cast"})
 """Canonical operators that change how elements are named or stored, never their number."""

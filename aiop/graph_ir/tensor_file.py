@@ -109,7 +109,9 @@ def _layout(path: Path, name: str, entry: object, base: int, size: int) -> Tenso
     if not begin <= end <= size - base:
         raise _refuse(path, f"tensor {name[:60]!r} ends at byte {base + end} of {size}")
     if math.prod(shape) * dtype.itemsize != end - begin:
-        raise _refuse(path, f"tensor {name[:60]!r} of shape {tuple(shape)} does not fill its {end - begin} bytes")
+        raise _refuse(
+            path, f"tensor {name[:60]!r} of shape {tuple(shape)} does not fill its {end - begin} bytes"
+        )
     return TensorLayout(dtype, tuple(shape), base + begin, base + end)
 
 
@@ -147,7 +149,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise AiopError(f"{path} cannot be written ({error.strerror or error}): check folder and space") from error
+        raise AiopError(
+            f"{path} cannot be written ({error.strerror or error}): check folder and space"
+        ) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 
 from aiop.errors import AiopError
 
-__all__ = ["load_without_weights", "parse_without_weights"]
+__all__ = ["LARGEST_VALUE", "load_without_weights", "parse_without_weights"]
 
 LARGEST_VALUE = 65_536
 """Bytes: tensors up to this size keep their values, since shapes are computed from some of them."""
@@ -23,10 +23,11 @@ LARGEST_VALUE = 65_536
 # What to do with each field of a message: a dictionary is a nested message to descend into, `None` is left out.
 # Field numbers are those of onnx.proto.
 _Plan = dict[int, "_Plan | None"]
-_TENSOR: _Plan = {number: None for number in (4, 5, 6, 7, 9, 10, 11)}
-_ATTRIBUTE: _Plan = {5: _TENSOR, 10: _TENSOR}
+_TENSOR: _Plan = dict.fromkeys((4, 5, 6, 7, 9, 10, 11))
+_SPARSE: _Plan = {1: _TENSOR, 2: _TENSOR}
+_ATTRIBUTE: _Plan = {5: _TENSOR, 10: _TENSOR, 22: _SPARSE, 23: _SPARSE}
 _NODE: _Plan = {5: _ATTRIBUTE}
-_GRAPH: _Plan = {1: _NODE, 5: _TENSOR}
+_GRAPH: _Plan = {1: _NODE, 5: _TENSOR, 15: _SPARSE}
 _ATTRIBUTE[6] = _ATTRIBUTE[11] = _GRAPH
 _FUNCTION: _Plan = {7: _NODE}
 _MODEL: _Plan = {7: _GRAPH, 25: _FUNCTION}
@@ -36,10 +37,8 @@ _DEEPEST = 64
 def load_without_weights(path: Path) -> onnx.ModelProto:
     """Return the network of an ONNX file with the values of its large tensors left out.
 
-    Raises
-    ------
-    AiopError
-        The file cannot be read, or is not an ONNX network.
+    Files that the network keeps weights in are never opened. A file that cannot be read, or is not an ONNX network,
+    is an `AiopError`.
     """
     try:
         size = path.stat().st_size
@@ -48,40 +47,96 @@ def load_without_weights(path: Path) -> onnx.ModelProto:
         with path.open("rb") as handle:
             if size <= LARGEST_VALUE:
                 return parse_without_weights(handle.read(), str(path))
-            with mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as view:
-                return parse_without_weights(view, str(path))
-    except OSError as error:
-        raise AiopError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
+            with mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                return parse_without_weights(mapped, str(path))
+    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+        reason = getattr(error, "strerror", None) or error
+        raise AiopError(f"{path}: cannot be read ({reason}); check the path and its permissions") from error
 
 
-def parse_without_weights(data: bytes | memoryview, name: str) -> onnx.ModelProto:
+def parse_without_weights(data: bytes | mmap.mmap, name: str) -> onnx.ModelProto:
     """Return the network serialised in ``data``, large tensor values left out; ``name`` is for error messages."""
     model = onnx.ModelProto()
     try:
-        with memoryview(data) as view:
-            model.ParseFromString(_strip(view, _MODEL, 0) if len(view) > LARGEST_VALUE else bytes(view))
-    except (DecodeError, _WireError, RecursionError) as error:
-        raise AiopError(f"{name}: not an ONNX network (the bytes are not an ONNX message); export it again") from error
+        model.ParseFromString(_stripped(data) if len(data) > LARGEST_VALUE else bytes(data))
+    except (DecodeError, MemoryError, RecursionError) as error:
+        raise AiopError(
+            f"{name}: not an ONNX network (the bytes are not an ONNX message); export the network again"
+        ) from error
     if not model.HasField("graph") or not (model.graph.node or model.graph.output):
-        raise AiopError(f"{name}: not an ONNX network (the message holds no graph); export it again")
+        raise AiopError(f"{name}: not an ONNX network (the message holds no graph); export the network again")
     return model
 
 
-class _WireError(Exception):
-    """The bytes are not a protobuf message."""
+def _stripped(data: bytes | mmap.mmap) -> bytes:
+    """Return a serialised network without the values of its large tensors."""
+    view = memoryview(data)
+    kept: list[bytes | memoryview] = []
+    try:
+        _strip(view, 0, len(view), _MODEL, 0, kept)
+        return b"".join(kept)
+    finally:  # a mapped file cannot be closed while a view of it lives, be it in the traceback of an error
+        for part in kept:
+            if isinstance(part, memoryview):
+                part.release()
+        view.release()
 
 
-def _varint(view: memoryview, at: int) -> tuple[int, int]:
+def _strip(
+    view: memoryview, at: int, end: int, plan: _Plan, depth: int, kept: list[bytes | memoryview]
+) -> int:
+    """Append the message in ``view[at:end]`` to ``kept`` without the fields that ``plan`` leaves out.
+
+    Small nested messages stay whole. Returns how many bytes were appended; bytes that are no message, or are nested
+    too deep, are a `DecodeError`.
+    """
+    if depth > _DEEPEST:
+        raise DecodeError("nested too deep")
+    size, copied = 0, at
+    while at < end:
+        start = at
+        key = view[at]
+        at += 1
+        if key >= 0x80:
+            key, at = _varint(view, start, end)
+        kind = key & 7
+        if kind == 2:
+            length, body = _varint(view, at, end)
+            at = body + length
+            if length > LARGEST_VALUE and at <= end and (key >> 3) in plan:
+                kept.append(view[copied:start])
+                size += start - copied
+                copied = at
+                nested = plan[key >> 3]
+                if nested is not None:
+                    slot = len(kept)
+                    kept.append(b"")  # of the header, known once the new length is
+                    inner = _strip(view, body, at, nested, depth + 1, kept)
+                    kept[slot] = header = _encode_varint(key) + _encode_varint(inner)
+                    size += len(header) + inner
+        elif kind == 0:
+            _, at = _varint(view, at, end)
+        elif kind == 5 or kind == 1:
+            at += 4 if kind == 5 else 8
+        else:
+            raise DecodeError("unknown wire type")
+        if at > end:
+            raise DecodeError("truncated")
+    kept.append(view[copied:end])
+    return size + end - copied
+
+
+def _varint(view: memoryview, at: int, end: int) -> tuple[int, int]:
+    """Return a number of variable length, and the position after it."""
     value = shift = 0
-    while True:
-        if at >= len(view) or shift > 63:
-            raise _WireError
+    while at < end and shift <= 63:
         byte = view[at]
         at += 1
-        value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return value, at
+            return value | byte << shift, at
+        value |= (byte & 0x7F) << shift
         shift += 7
+    raise DecodeError("truncated")
 
 
 def _encode_varint(value: int) -> bytes:
@@ -91,37 +146,3 @@ def _encode_varint(value: int) -> bytes:
         value >>= 7
     out.append(value)
     return bytes(out)
-
-
-def _strip(view: memoryview, plan: _Plan, depth: int) -> bytes:
-    """Return the message in ``view`` with the fields that ``plan`` leaves out gone; small nested messages stay."""
-    if depth > _DEEPEST:
-        raise _WireError
-    kept: list[bytes | memoryview] = []
-    at, copied, end = 0, 0, len(view)
-    while at < end:
-        start = at
-        key, at = _varint(view, at)
-        number, kind = key >> 3, key & 7
-        if kind == 2:
-            length, body = _varint(view, at)
-            at = body + length
-            if at > end:
-                raise _WireError
-            if length > LARGEST_VALUE and number in plan:
-                kept.append(view[copied:start])
-                copied = at
-                nested = plan[number]
-                if nested is not None:
-                    inner = _strip(view[body:at], nested, depth + 1)
-                    kept += (_encode_varint(key), _encode_varint(len(inner)), inner)
-        elif kind == 0:
-            _, at = _varint(view, at)
-        elif kind == 5 or kind == 1:
-            at += 4 if kind == 5 else 8
-        else:
-            raise _WireError
-        if at > end:
-            raise _WireError
-    kept.append(view[copied:end])
-    return b"".join(kept)

@@ -27,6 +27,7 @@ from aiop.pretrain.config import PretrainConfig
 from aiop.pretrain.evaluation import Scores, mean_score, predict_rows, score
 from aiop.pretrain.heads import PredictorModule
 from aiop.pretrain.losses import ranking_loss, regression_loss
+from aiop.pretrain.preparation import balance, choose_device, fit_scalers, fit_statistics
 from aiop.pretrain.reporting import RunLog, RunProgress
 from aiop.pretrain.sampling import BatchPlan, shares
 from aiop.pretrain.targets import LabelScaler, Target
@@ -37,8 +38,6 @@ CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
 
 LOG_EVERY = 20
-# Enough graphs for the statistics of the features.
-STATISTICS_GRAPHS = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +135,7 @@ def train(
     if config.threads:
         torch.set_num_threads(config.threads)
     # The run seeds torch at every step; a caller's random numbers go on as if it had not.
-    device = _device(config.device)
+    device = choose_device(config.device)
     with torch.random.fork_rng([torch.cuda.current_device()] if device.type == "cuda" else []):
         run = _Run(config, sets, targets, device)
         run.resume()
@@ -169,7 +168,7 @@ class _Run:
         self.names = [target.name for target in targets]
         self.out = Path(config.out)
         self.device = device
-        self.scalers = _fit_scalers(config, sets, targets)
+        self.scalers = fit_scalers(config, sets, targets)
         self.scaled = [
             np.stack([scaler.transform(item.values[:, t]) for t, scaler in enumerate(self.scalers)], axis=1)
             for item in sets
@@ -181,7 +180,7 @@ class _Run:
             )
         sizes = [len(item.train) for item in sets]
         factors = [config.sampling_weights.get(item.name, 1.0) for item in sets]
-        self.task_weights = _balance(sets).to(self.device) if config.balance == "corpora" else None
+        self.task_weights = balance(sets).to(self.device) if config.balance == "corpora" else None
         self.shares = shares(sizes, config.sampling_power, factors)
         self.steps = config.steps or max(1, round(config.epochs * sum(sizes) / config.batch_size))
         self.plan = BatchPlan(
@@ -192,7 +191,7 @@ class _Run:
         self.module = PredictorModule(
             config.backbone, len(VOCABULARY), first.node.shape[1], len(first.graph), len(targets)
         )
-        _fit_statistics(self.module, sets, self.shares, config.seed)
+        fit_statistics(self.module, sets, self.shares, config.seed)
         self.module.backbone.node_noise = config.node_noise
         self.module.backbone.graph_dropout = config.graph_dropout
         self.module.to(self.device).train()
@@ -377,56 +376,5 @@ class _Run:
         self.history, self.best = state["history"], state["best"]
 
 
-def _balance(sets: Sequence[TrainingSet]) -> Tensor:
-    """Weights of the tasks, (T,): the same for every corpus in all, shared evenly among the tasks it has labels of."""
-    labelled = np.stack([np.isfinite(item.values[item.train]).any(axis=0) for item in sets]).astype(
-        np.float32
-    )
-    weights = labelled / np.maximum(labelled.sum(axis=1, keepdims=True), 1)
-    return torch.from_numpy(weights.sum(axis=0))
-
-
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _device(wanted: str) -> torch.device:
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise AiopError("device 'cuda' is not available here: use device 'cpu' or 'auto'")
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def _fit_scalers(
-    config: PretrainConfig, sets: Sequence[TrainingSet], targets: Sequence[Target]
-) -> tuple[LabelScaler, ...]:
-    labels = np.concatenate([item.values[item.train] for item in sets])
-    return tuple(
-        LabelScaler.fit(labels[:, column], target.scaling or config.scaling, target.transform, target.name)
-        for column, target in enumerate(targets)
-    )
-
-
-def _fit_statistics(
-    module: PredictorModule, sets: Sequence[TrainingSet], weights: NDArray[np.float64], seed: int
-) -> None:
-    """Mean and deviation of node and graph features over the training rows, every corpus with its share."""
-    node_moments: list[NDArray[np.float64]] = []
-    graph_moments: list[NDArray[np.float64]] = []
-    for number, item in enumerate(sets):
-        count = min(STATISTICS_GRAPHS, len(item.train))
-        rows = np.random.default_rng([seed, 3, number]).choice(item.train, count, replace=False)
-        nodes = np.concatenate([item.corpus[int(row)].node for row in rows]).astype(np.float64)
-        graphs = item.corpus.graph_features()[item.train].astype(np.float64)
-        for values, moments in ((nodes, node_moments), (graphs, graph_moments)):
-            if not np.isfinite(values).all():
-                raise AiopError(
-                    f"training set {item.name!r} has features that are not finite: build its corpus again"
-                )
-            moments.append(np.stack([values.mean(axis=0), (values**2).mean(axis=0)]))
-    for standardise, moments in (
-        (module.backbone.standardise_node, node_moments),
-        (module.backbone.standardise_graph, graph_moments),
-    ):
-        mean, square = np.tensordot(weights, np.stack(moments), axes=1)
-        deviation = np.sqrt(np.maximum(square - mean**2, 0.0))
-        standardise.fit(torch.from_numpy(mean).float(), torch.from_numpy(deviation).float())

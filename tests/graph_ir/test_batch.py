@@ -24,7 +24,9 @@ from aiop.graph_ir.features import GraphArrays
 
 ENGINES = [
     pytest.param("torch", id="torch"),
-    pytest.param("dgl", id="dgl", marks=pytest.mark.skipif(not batch_module.dgl_available(), reason="needs dgl")),
+    pytest.param(
+        "dgl", id="dgl", marks=pytest.mark.skipif(not batch_module.dgl_available(), reason="needs dgl")
+    ),
 ]
 SIZES = (5, 1, 9, 14)
 
@@ -76,7 +78,9 @@ def test_collate_follows_its_rules(graphs: list[GraphArrays]) -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("reverse", [False, True])
-def test_neighbour_sum_and_mean_are_dense_products(graphs: list[GraphArrays], engine: str, reverse: bool) -> None:
+def test_neighbour_sum_and_mean_are_dense_products(
+    graphs: list[GraphArrays], engine: str, reverse: bool
+) -> None:
     batch, h = collate(graphs, engine=engine), states()
     adjacency = dense_adjacency(graphs)
     matrix = adjacency.T if reverse else adjacency
@@ -118,7 +122,9 @@ def test_engines_agree_forward_and_backward() -> None:
         torch.testing.assert_close(left, right, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("segment", "reduce"), [(segment_sum, np.sum), (segment_mean, np.mean), (segment_max, np.max)])
+@pytest.mark.parametrize(
+    ("segment", "reduce"), [(segment_sum, np.sum), (segment_mean, np.mean), (segment_max, np.max)]
+)
 def test_segments_reduce_every_graph(graphs: list[GraphArrays], segment, reduce) -> None:
     batch, h = collate(graphs), states()
     bounds = np.cumsum((0, *SIZES))
@@ -135,7 +141,9 @@ def test_segment_gradients_match_finite_differences(graphs: list[GraphArrays], s
 
 def test_second_derivatives_exist(graphs: list[GraphArrays]) -> None:
     batch = collate(graphs, engine="torch")
-    assert torch.autograd.gradgradcheck(lambda x: neighbour_sum(batch, x**3), (states(1).double().requires_grad_(),))
+    assert torch.autograd.gradgradcheck(
+        lambda x: neighbour_sum(batch, x**3), (states(1).double().requires_grad_(),)
+    )
 
 
 def test_a_batch_first_used_in_inference_mode_can_be_trained_on(graphs: list[GraphArrays]) -> None:
@@ -202,7 +210,11 @@ if dgl_available():
         [sys.executable, "-W", "error", "-c", program],
         capture_output=True,
         text=True,
-        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(path for path in sys.path if path)},
+        env={
+            "HOME": str(tmp_path),
+            "PATH": "/usr/bin:/bin",
+            "PYTHONPATH": ":".join(path for path in sys.path if path),
+        },
         check=False,
     )
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")

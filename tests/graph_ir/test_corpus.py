@@ -93,7 +93,10 @@ def test_a_failed_first_write_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_a_file_is_refused(path: Path) -> None:
-    with pytest.raises(AiopError, match="cannot be written"), CorpusWriter(path / "inside.corpus", fingerprint()):
+    with (
+        pytest.raises(AiopError, match="cannot be written"),
+        CorpusWriter(path / "inside.corpus", fingerprint()),
+    ):
         pass
 
 

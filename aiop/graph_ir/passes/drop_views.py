@@ -14,7 +14,7 @@ _MAY_DO_NOTHING = frozenset({"Expand", "Slice", "Pad", "Resize", "Concat", "Spli
 
 
 def drop_views(graph: ComputeGraph) -> PassResult:
-    """Remove Reshape, Flatten, Squeeze, Unsqueeze, Identity, Cast, and slices, pads and the like that change nothing."""
+    """Remove Reshape, Flatten, Squeeze, Identity, Cast and the like, and slices and pads that change nothing."""
     return _drop(graph, _is_view)
 
 

@@ -32,7 +32,7 @@ def fold_affine(graph: ComputeGraph) -> PassResult:
         if host is None or host.op not in _FOLDS_INTO or users[key] != [index] or len(host.inputs) != 1:
             continue
         shape = graph.tensors[operation.outputs[0]].shape
-        channels = shape[-1 if host.op == "Linear" else 1] if len(shape) > 1 else shape[-1]
+        channels = shape[1] if host.op != "Linear" and len(shape) > 1 else (1, *shape)[-1]
         if not _is_affine(operation, channels) or not as_large(graph, key, operation.outputs[0]):
             continue
         params = host.params if host.bias else host.params + channels
@@ -41,7 +41,9 @@ def fold_affine(graph: ComputeGraph) -> PassResult:
         hosts[index] = before
     if not hosts:
         return PassResult(graph, False)
-    return PassResult(graph.with_operations([operation for operation in operations if operation is not None]), True)
+    return PassResult(
+        graph.with_operations([operation for operation in operations if operation is not None]), True
+    )
 
 
 def _is_affine(operation: Operation, channels: int) -> bool:

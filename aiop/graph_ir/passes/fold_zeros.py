@@ -21,9 +21,9 @@ def fold_zeros(graph: ComputeGraph) -> PassResult:
     kept = []
     for operation in graph.operations:
         op, inputs = operation.op, operation.inputs
-        if op == "Mul" and 0.0 in operation.scalars:
-            zeros.update(operation.outputs)
-        elif op in _KEEPS_ZERO and inputs and all(key in zeros for key in inputs):
+        if (op == "Mul" and 0.0 in operation.scalars) or (
+            op in _KEEPS_ZERO and inputs and all(key in zeros for key in inputs)
+        ):
             zeros.update(operation.outputs)
         elif op == "Add" and not operation.weights and not operation.scalars and zeros.intersection(inputs):
             whole = [key for key in inputs if key not in zeros and as_large(graph, key, operation.outputs[0])]
@@ -43,5 +43,9 @@ def fold_zeros(graph: ComputeGraph) -> PassResult:
             )  # fmt: skip
         kept.append(operation)
     users = consumers(graph.with_operations(kept))
-    read = [operation for operation in kept if operation.op != "Zero" or any(key in users for key in operation.outputs)]
-    return rewire(graph, read, aliases)
+    read = [
+        operation
+        for operation in kept
+        if operation.op != "Zero" or any(key in users for key in operation.outputs)
+    ]
+    return PassResult(rewire(graph, read, aliases).graph, True)

@@ -14,7 +14,10 @@ _GATED = {"Sigmoid": "SiLU", "HardSigmoid": "HardSwish"}
 
 
 def fuse_activations(graph: ComputeGraph) -> PassResult:
-    """Replace ``x * sigmoid(x)`` by SiLU, ``x * hardsigmoid(x)`` by HardSwish, ``x/2 * (1 + erf(x/sqrt 2))`` by Gelu."""
+    """Recognise SiLU ``x * sigmoid(x)``, HardSwish ``x * hardsigmoid(x)`` and Gelu ``x / 2 * (1 + erf(x / sqrt 2))``.
+
+    Only where nothing else reads a tensor between.
+    """
     users = consumers(graph)
     operations: list[Operation | None] = list(graph.operations)
     changed = False
@@ -25,7 +28,9 @@ def fuse_activations(graph: ComputeGraph) -> PassResult:
             changed |= _gelu(graph, operations, users, index)
     if not changed:
         return PassResult(graph, False)
-    return PassResult(graph.with_operations([operation for operation in operations if operation is not None]), True)
+    return PassResult(
+        graph.with_operations([operation for operation in operations if operation is not None]), True
+    )
 
 
 def _only_user(users: dict[str, list[int]], operation: Operation) -> int | None:
@@ -59,7 +64,12 @@ def _gelu(
     scaled_at = producers[erf.inputs[0]]
     scaled = operations[scaled_at]
     plus_at = _only_user(users, erf)
-    if scaled is None or scaled.op not in ("Div", "Mul") or len(scaled.inputs) != 1 or len(scaled.scalars) != 1:
+    if (
+        scaled is None
+        or scaled.op not in ("Div", "Mul")
+        or len(scaled.inputs) != 1
+        or len(scaled.scalars) != 1
+    ):
         return False
     root = scaled.scalars[0] if scaled.op == "Div" else 1.0 / (scaled.scalars[0] or 1.0)
     if not math.isclose(root, math.sqrt(2.0), rel_tol=1e-3) or _only_user(users, scaled) != index:

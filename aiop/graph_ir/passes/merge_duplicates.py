@@ -8,7 +8,9 @@ from aiop.graph_ir.passes.base import PassResult, rewire
 __all__ = ["merge_duplicates"]
 
 
-_NEVER = frozenset({"Input", "Random", "Unknown", "Control", "Zero", "Slice", "Split", "Gather", "Where", "Sequence"})
+_NEVER = frozenset(
+    {"Input", "Random", "Unknown", "Control", "Zero", "Slice", "Split", "Gather", "Where", "Sequence"}
+)
 
 
 def merge_duplicates(graph: ComputeGraph) -> PassResult:
