@@ -17,17 +17,24 @@ _LEAST_PER_BIN = 50
 _LEAST_GROUPS = 30
 
 
-def conformal_quantile(residuals: Array, coverage: float) -> float:
+def conformal_quantile(
+    residuals: Array, coverage: float, groups: Sequence[str] | Array | None = None
+) -> float:
     """Return the half-width that covers a share ``coverage`` of new residuals, by split conformal prediction.
 
     The ``ceil((n + 1) * coverage)``-th smallest absolute residual of ``(n,)`` held-out ones (Vovk et al. 2005; Lei et
-    al. 2018); the largest where ``n`` is too small for that, nan for none.
+    al. 2018); the largest where ``n`` is too small for that, nan for none. With ``groups`` every group counts as one,
+    shared by its residuals: what is new comes from a group of its own, and large groups must not speak for all.
     """
-    ordered = np.sort(np.abs(np.asarray(residuals, np.float64)))
-    if not len(ordered):
+    magnitudes = np.abs(np.asarray(residuals, np.float64))
+    if not len(magnitudes):
         return float("nan")
-    place = int(np.ceil((len(ordered) + 1) * coverage)) - 1
-    return float(ordered[min(place, len(ordered) - 1)])
+    labels = np.arange(len(magnitudes)) if groups is None else np.asarray(groups)
+    _, place, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    order = np.argsort(magnitudes, kind="stable")
+    covered = np.cumsum(1.0 / sizes[place][order])
+    position = int(np.searchsorted(covered, coverage * (len(sizes) + 1) - 1e-9))
+    return float(magnitudes[order[min(position, len(order) - 1)]])
 
 
 def rescaling(predicted: Array, measured: Array, groups: Sequence[str]) -> tuple[float, float]:
@@ -60,8 +67,13 @@ class Interval:
     widths: tuple[float, ...]
 
     @classmethod
-    def fit(cls, predicted: Array, measured: Array, coverage: float) -> Interval:
-        """Fit to held-out scaled ``(n,)`` predictions and targets (nan left out); at least 50 residuals per bin."""
+    def fit(
+        cls, predicted: Array, measured: Array, coverage: float, groups: Sequence[str] | None = None
+    ) -> Interval:
+        """Fit to held-out scaled ``(n,)`` predictions and targets (nan left out); at least 50 residuals per bin.
+
+        ``groups`` as in `conformal_quantile`.
+        """
         known = np.isfinite(predicted) & np.isfinite(measured)
         x, y = np.asarray(predicted, np.float64)[known], np.asarray(measured, np.float64)[known]
         if not len(x):
@@ -69,7 +81,8 @@ class Interval:
         order = np.argsort(x, kind="stable")
         parts = np.array_split(order, max(1, min(4, len(x) // _LEAST_PER_BIN)))
         centres = [float(np.median(x[part])) for part in parts]
-        widths = [conformal_quantile(y[part] - x[part], coverage) for part in parts]
+        labels = np.arange(len(x)) if groups is None else np.asarray(groups)[known]
+        widths = [conformal_quantile(y[part] - x[part], coverage, labels[part]) for part in parts]
         return cls(tuple(centres), tuple(widths))
 
     def half_width(self, predicted: Array) -> Array:

@@ -35,7 +35,8 @@ class KernelExpert:
     """Fitted kernel regression of T scaled targets.
 
     ``centre``, ``scale``: ``(G,)``, standardisation (scale 0 leaves a constant feature out); ``support``: ``(n, G)``,
-    standardised features of the known networks; ``weights``: ``(n, T)``.
+    standardised features of the known networks; ``weights``: ``(n, T)``. ``held_out``: ``(n, T)``, what a fit without
+    a network's group says of it; only there after `fit`.
     """
 
     centre: Array
@@ -43,6 +44,7 @@ class KernelExpert:
     support: Array
     weights: Array
     length: float
+    held_out: Array | None = None
 
     @classmethod
     def fit(cls, features: Array, targets: Array, groups: list[str], seed: int = 0) -> KernelExpert:
@@ -65,14 +67,16 @@ class KernelExpert:
         support = _standardise(features, centre, scale)
         distances: Array = _distances(support, support) / _dimensions(scale)
         folds = _folds(groups, seed)
-        losses: list[tuple[float, float, float]] = [
-            (_validation_loss(np.exp(-distances / length), targets, folds, noise), length, noise)
-            for length in _LENGTHS
-            for noise in _NOISES
-        ]
+        losses: list[tuple[float, float, float]] = []
+        for length in _LENGTHS:
+            kernel: Array = np.exp(-distances / length)
+            for noise in _NOISES:
+                guess = _out_of_fold(kernel, targets, folds, noise)
+                losses.append((float(np.nanmean((guess - targets) ** 2)), length, noise))
         _, length, noise = min(losses)
-        weights = _solve(np.exp(-distances / length), targets, noise)
-        return cls(centre, scale, support, weights, length)
+        kernel = np.exp(-distances / length)
+        weights = _solve(kernel, targets, noise)
+        return cls(centre, scale, support, weights, length, _out_of_fold(kernel, targets, folds, noise))
 
     def predict(self, features: Array, columns: list[int] | None = None) -> Array:
         """Return scaled targets ``(m, T)`` (or of some columns) for features ``(m, G)``."""
@@ -121,13 +125,14 @@ def _folds(groups: list[str], seed: int) -> Array:
     return np.array([place[group] for group in groups])
 
 
-def _validation_loss(kernel: Array, targets: Array, folds: Array, noise: float) -> float:
-    losses = []
+def _out_of_fold(kernel: Array, targets: Array, folds: Array, noise: float) -> Array:
+    """Return predictions ``(n, T)`` of every network by a fit to the folds it is not in."""
+    guess = np.empty(targets.shape)
     for fold in np.unique(folds):
         inside, outside = folds != fold, folds == fold
-        weights = _solve(kernel[np.ix_(inside, inside)], targets[inside], noise)
-        losses.append(np.nanmean((kernel[np.ix_(outside, inside)] @ weights - targets[outside]) ** 2))
-    return float(np.mean(losses))
+        weights = _solve(kernel[inside][:, inside], targets[inside], noise)
+        guess[outside] = kernel[outside][:, inside] @ weights
+    return guess
 
 
 def _solve(kernel: Array, targets: Array, noise: float) -> Array:

@@ -45,6 +45,9 @@ COVERAGE = 0.8
 
 _SPREAD = 1.2816  # holds 80% of a standard Gaussian, which scaled targets are like
 _BATCH = 128
+_CHUNK = (
+    2048  # of rows that the kernel experts see at once: bounds the kernel matrix to some tens of megabytes
+)
 
 Network = str | Path | ComputeGraph
 Array = npt.NDArray[Any]
@@ -240,8 +243,8 @@ class Predictor:
         embeddings, scaled = scaled_corpus(self.module, corpus, rows, engine=engine)
         features = corpus.graph_features()
         features = features if rows is None else features[rows]
-        for start in range(0, len(scaled), _BATCH):
-            self._adjust(scaled[start : start + _BATCH], features[start : start + _BATCH])
+        for start in range(0, len(scaled), _CHUNK):
+            self._adjust(scaled[start : start + _CHUNK], features[start : start + _CHUNK])
         return embeddings, scaled
 
     def bounds(self, task: int, scaled: Array, far: Array | None = None) -> tuple[Array, Array]:

@@ -101,6 +101,12 @@ def finish(
                 array = np.ascontiguousarray(getattr(found, part), precision)
                 arrays[f"{item.name}/{kind}/{part}"] = torch.from_numpy(array)
         own = item.own_rows("train")
+        pool, pool_scaled = rows["val"], val_scaled
+        if blend is not None and blend.share == 1.0 and blend.expert.held_out is not None:
+            # The expert alone predicts here, and cross-validation gave it many more groups to be judged on.
+            guess = np.full((len(own), len(targets)), np.nan)
+            guess[:, blend.columns] = blend.expert.held_out
+            pool, pool_scaled = np.concatenate([own, pool]), np.concatenate([guess, pool_scaled])
         for column, target in enumerate(targets):
             if not np.isfinite(item.values[rows["train"], column]).any():
                 continue
@@ -109,9 +115,9 @@ def finish(
                 scalers[column],
                 item,
                 column,
-                val_scaled[:, column],
+                pool,
+                pool_scaled[:, column],
                 test_scaled[:, column],
-                own,
             )
     tables = {
         item.name: {
@@ -161,17 +167,18 @@ def _task_card(
     scaler: LabelScaler,
     item: LabelledCorpus,
     column: int,
-    val: Array,
+    pool: Array,
+    guess: Array,
     test: Array,
-    train: Array,
 ) -> TaskCard:
-    """Calibrate one task on validation rows and score it on test rows, given scaled predictions of both."""
+    """Calibrate one task on rows ``pool`` and score it on test rows, given scaled predictions of both."""
     task = get_task(name)
     labels = item.values[:, column]
-    held_out = scaler.transform(labels[item.rows["val"]])
-    groups = [item.group(row) for row in item.rows["val"]]
-    offset, slope = rescaling(val, held_out, groups)
-    interval = Interval.fit(offset + slope * val, held_out, COVERAGE)
+    train = item.own_rows("train")
+    held_out = scaler.transform(labels[pool])
+    groups = [item.group(row) for row in pool]
+    offset, slope = rescaling(guess, held_out, groups)
+    interval = Interval.fit(offset + slope * guess, held_out, COVERAGE, groups)
     trend = CostTrend.fit(item.macs[train], scaler.transform(labels[train]))
     measured = labels[item.rows["test"]]
     values = scaler.inverse(offset + slope * test)

@@ -11,6 +11,10 @@ def test_conformal_quantile_is_the_order_statistic_of_the_definition():
     assert conformal_quantile(residuals, 0.8) == 5.0
     assert conformal_quantile(residuals, 0.99) == 6.0
     assert np.isnan(conformal_quantile(np.array([]), 0.8))
+    # six residuals of one group share one vote of four: 0.8 * (4 + 1) = 4 votes are needed, all of them
+    grouped = conformal_quantile(np.array([0.1] * 6 + [2.0, 3.0, 4.0]), 0.8, ["big"] * 6 + ["a", "b", "c"])
+    assert grouped == 4.0
+    assert conformal_quantile(np.array([0.1] * 6 + [2.0, 3.0, 4.0]), 0.5) == 0.1
 
 
 def test_intervals_cover_new_residuals_whose_spread_changes_along_the_range():

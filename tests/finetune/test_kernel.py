@@ -47,6 +47,14 @@ def test_goes_back_to_zero_far_away_and_survives_saving():
     assert again.predict(features) == pytest.approx(expert.predict(features), abs=0.02)
 
 
+def test_held_out_predictions_come_from_fits_without_the_group():
+    features, targets, groups = sample(100, 3)
+    expert = KernelExpert.fit(features, targets, groups)
+    assert expert.held_out.shape == targets.shape
+    inside = np.abs(expert.predict(features) - targets).mean()
+    assert np.abs(expert.held_out - targets).mean() > 2 * inside
+
+
 def test_too_little_to_fit_is_refused():
     with pytest.raises(AiopError, match="two groups"):
         KernelExpert.fit(np.zeros((5, 3)), np.zeros((5, 1)), ["a"] * 5)
