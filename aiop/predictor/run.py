@@ -118,6 +118,7 @@ def finish(
                 pool,
                 pool_scaled[:, column],
                 test_scaled[:, column],
+                stretched=pool is rows["val"],
             )
     tables = {
         item.name: {
@@ -170,6 +171,7 @@ def _task_card(
     pool: Array,
     guess: Array,
     test: Array,
+    stretched: bool,
 ) -> TaskCard:
     """Calibrate one task on rows ``pool`` and score it on test rows, given scaled predictions of both."""
     task = get_task(name)
@@ -177,7 +179,8 @@ def _task_card(
     train = item.own_rows("train")
     held_out = scaler.transform(labels[pool])
     groups = [item.group(row) for row in pool]
-    offset, slope = rescaling(guess, held_out, groups)
+    # Only ranking losses stretch; where the kernel expert alone predicts there is nothing to take back.
+    offset, slope = rescaling(guess, held_out, groups) if stretched else (0.0, 1.0)
     interval = Interval.fit(offset + slope * guess, held_out, COVERAGE, groups)
     trend = CostTrend.fit(item.macs[train], scaler.transform(labels[train]))
     measured = labels[item.rows["test"]]
