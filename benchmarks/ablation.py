@@ -14,9 +14,9 @@ import numpy as np
 import aiop
 from aiop.finetune.metrics import srcc
 from aiop.predictor import Predictor
-from aiop.predictor.predictor import scaled_corpus
 from aiop.pretrain.data import LabelledCorpus, labelled_corpora
-from aiop.pretrain.heads import Ensemble, PredictorModule
+from aiop.pretrain.evaluation import embed_rows
+from aiop.pretrain.heads import PredictorModule
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def score_parts(predictor: Predictor, item: LabelledCorpus, pattern: str) -> lis
     test = item.rows["test"]
     features = item.corpus.graph_features()[test]
     members = [member for member in predictor.module.members if isinstance(member, PredictorModule)]
-    alone = [scaled_corpus(Ensemble([member]), item.corpus, test)[1] for member in members]
+    alone = [embed_rows(member, item.corpus, test)[1] for member in members]
     together = np.mean(alone, axis=0)
     _, everything = predictor.scaled_corpus(item.corpus, test)
     lines = []

@@ -63,14 +63,13 @@ def score_corpus(predictor: Predictor, item: LabelledCorpus, pattern: str, seeds
     """Return the rows of the tasks of one table."""
     test, train = item.rows["test"], item.own_rows("train")
     _, scaled = predictor.scaled_corpus(item.corpus, test)
-    values = predictor.predict_corpus(item.corpus, test)
     features = forest_features(item.corpus.graph_features())
     lines = []
     for index in predictor.match(pattern):
         measured = item.values[test, index]
         if np.isfinite(measured).sum() < 2:
             continue
-        ours = scores(values[:, index], measured)
+        ours = scores(predictor.values(index, scaled[:, index]), measured)
         forests = [
             scores(
                 forest_predict(features[train], item.values[train, index], features[test], seed=seed),

@@ -11,18 +11,19 @@ from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
-import torch
+from torch import Tensor
 
 from aiop.errors import AiopError, suggest
 from aiop.finetune.baselines import CostTrend
 from aiop.finetune.calibration import Interval, Neighbourhood
 from aiop.finetune.kernel import KernelExpert
 from aiop.graph_ir import ComputeGraph
-from aiop.graph_ir.batch import Engine, GraphBatch, collate
+from aiop.graph_ir.batch import Engine, collate
 from aiop.graph_ir.corpus import Corpus
 from aiop.graph_ir.features import encode
+from aiop.pretrain.evaluation import embed_batch, embed_rows
 from aiop.pretrain.heads import Ensemble
-from aiop.pretrain.weights_io import Card, load_predictor
+from aiop.pretrain.weights_io import WEIGHTS, Card, load_predictor
 from aiop.tasks.networks import read
 
 __all__ = [
@@ -32,9 +33,7 @@ __all__ = [
     "NetworkPrediction",
     "Prediction",
     "Predictor",
-    "forward",
     "load",
-    "scaled_corpus",
 ]
 
 SHIPPED = Path(__file__).resolve().parents[1] / "weights"
@@ -45,9 +44,8 @@ COVERAGE = 0.8
 
 _SPREAD = 1.2816  # holds 80% of a standard Gaussian, which scaled targets are like
 _BATCH = 128
-_CHUNK = (
-    2048  # of rows that the kernel experts see at once: bounds the kernel matrix to some tens of megabytes
-)
+# Rows that the kernel experts see at once: bounds the kernel matrix to some tens of megabytes
+_CHUNK = 2048
 
 Network = str | Path | ComputeGraph
 Array = npt.NDArray[Any]
@@ -126,7 +124,7 @@ class Predictor:
     task's name to its unit, direction, number of labelled networks and held-out scores.
     """
 
-    def __init__(self, module: Ensemble, card: Card, arrays: dict[str, torch.Tensor]) -> None:
+    def __init__(self, module: Ensemble, card: Card, arrays: dict[str, Tensor]) -> None:
         self.module = module
         self.names = tuple(task.name for task in card.tasks)
         self._card = card
@@ -226,7 +224,7 @@ class Predictor:
         arrays = [encode(_graph(network)) for network in networks]
         return np.concatenate(
             [
-                forward(self.module, collate(arrays[start : start + _BATCH]))[0]
+                embed_batch(self.module, collate(arrays[start : start + _BATCH]))[0]
                 for start in range(0, len(arrays), _BATCH)
             ]
         )
@@ -234,13 +232,13 @@ class Predictor:
     def predict_corpus(self, corpus: Corpus, rows: Array | None = None, *, engine: Engine = "auto") -> Array:
         """Return values ``(len(rows), T)`` in each task's unit, tasks in the order of ``names``; no intervals."""
         scaled = self.scaled_corpus(corpus, rows, engine=engine)[1]
-        return np.stack([self._values(task, scaled[:, task]) for task in range(len(self.names))], axis=1)
+        return np.stack([self.values(task, scaled[:, task]) for task in range(len(self.names))], axis=1)
 
     def scaled_corpus(
         self, corpus: Corpus, rows: Array | None = None, *, engine: Engine = "auto"
     ) -> tuple[Array, Array]:
         """Return embeddings ``(n, D)`` and scaled targets ``(n, T)`` of a corpus's rows (all by default)."""
-        embeddings, scaled = scaled_corpus(self.module, corpus, rows, engine=engine)
+        embeddings, scaled = embed_rows(self.module, corpus, rows, engine=engine)
         features = corpus.graph_features()
         features = features if rows is None else features[rows]
         for start in range(0, len(scaled), _CHUNK):
@@ -256,7 +254,7 @@ class Predictor:
         reach = self._intervals[task].half_width(scaled)
         if far is not None:
             reach = reach + _SPREAD * np.clip(far - 1.0, 0.0, 1.0)
-        return self._values(task, scaled - reach), self._values(task, scaled + reach)
+        return self.values(task, scaled - reach), self.values(task, scaled + reach)
 
     def remoteness(self, embeddings: Array, features: Array) -> dict[str, Array]:
         """Return, per corpus of training, how far networks are from it: 1 is the limit of the inside.
@@ -278,7 +276,7 @@ class Predictor:
         scaled *= self._slopes
         scaled += self._offsets
 
-    def _values(self, task: int, scaled: Array) -> Array:
+    def values(self, task: int, scaled: Array) -> Array:
         """Return scaled predictions in the task's unit; shares do not leave 0 to 100%."""
         card = self._card.tasks[task]
         values = card.scaler.inverse(scaled)
@@ -286,7 +284,7 @@ class Predictor:
 
     def _predict(self, graphs: list[ComputeGraph], wanted: list[int]) -> list[NetworkPrediction]:
         arrays = [encode(graph) for graph in graphs]
-        embeddings, scaled = forward(self.module, collate(arrays))
+        embeddings, scaled = embed_batch(self.module, collate(arrays))
         features = np.stack([item.graph for item in arrays])
         self._adjust(scaled, features, frozenset(wanted))
         remoteness = self.remoteness(embeddings, features)
@@ -295,9 +293,9 @@ class Predictor:
         for index in wanted:
             task = self._card.tasks[index]
             far = remoteness[self._spaces[index]]
-            values = self._values(index, scaled[:, index])
+            values = self.values(index, scaled[:, index])
             lows, highs = self.bounds(index, scaled[:, index], far)
-            trends = self._values(index, self._trends[index].predict(macs))
+            trends = self.values(index, self._trends[index].predict(macs))
             for row, value, low, high, trend, distance in zip(
                 rows, values, lows, highs, trends, far, strict=True
             ):
@@ -318,28 +316,6 @@ class Predictor:
         ]
 
 
-def forward(module: Ensemble, batch: GraphBatch) -> tuple[Array, Array]:
-    """Return embeddings ``(B, D)`` and scaled targets ``(B, T)`` of a batch."""
-    with torch.inference_mode():
-        embedding, scaled = module.embed_and_predict(batch)
-    return embedding.cpu().numpy(), scaled.cpu().numpy()
-
-
-def scaled_corpus(
-    module: Ensemble, corpus: Corpus, rows: Array | None = None, *, engine: Engine = "auto"
-) -> tuple[Array, Array]:
-    """Return embeddings ``(n, D)`` and scaled targets ``(n, T)`` of a corpus's rows (all by default)."""
-    places = np.arange(len(corpus)) if rows is None else np.asarray(rows)
-    device = next(module.parameters()).device
-    parts = [
-        forward(module, corpus.batch(places[start : start + _BATCH], engine=engine).to(device))
-        for start in range(0, len(places), _BATCH)
-    ]
-    if not parts:
-        return np.zeros((0, module.embedding), np.float32), np.zeros((0, module.num_tasks), np.float32)
-    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
-
-
 def _graph(network: Network) -> ComputeGraph:
     return network if isinstance(network, ComputeGraph) else read(network)
 
@@ -354,11 +330,18 @@ def load(path: str | Path | None = None) -> Predictor:
     Raises:
         AiopError: the folder holds no predictor, or one of another version.
     """
-    return _load(Path(path) if path is not None else SHIPPED)
+    folder = Path(path) if path is not None else SHIPPED
+    folder = folder.resolve()
+    try:
+        state = (folder / WEIGHTS).stat()
+    except OSError:
+        return _load(folder, 0, 0)  # which says what is missing
+    return _load(folder, state.st_mtime_ns, state.st_size)
 
 
 @lru_cache(maxsize=2)
-def _load(path: Path) -> Predictor:
+def _load(path: Path, changed: int, size: int) -> Predictor:
+    """Load once; weights that were trained anew in the same folder have another time of change."""
     module, card, arrays = load_predictor(path)
     try:
         return Predictor(module, card, arrays)

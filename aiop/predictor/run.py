@@ -15,9 +15,10 @@ from aiop.finetune.baselines import CostTrend
 from aiop.finetune.calibration import Interval, Neighbourhood, rescaling
 from aiop.finetune.kernel import LARGEST, KernelExpert
 from aiop.finetune.metrics import scores
-from aiop.predictor.predictor import COVERAGE, Blend, load, scaled_corpus
+from aiop.predictor.predictor import COVERAGE, Blend, load
 from aiop.pretrain.config import PretrainConfig
 from aiop.pretrain.data import LabelledCorpus, labelled_corpora
+from aiop.pretrain.evaluation import embed_rows
 from aiop.pretrain.heads import Ensemble
 from aiop.pretrain.targets import LabelScaler, Target
 from aiop.pretrain.training import TrainingResult, train
@@ -75,9 +76,9 @@ def finish(
     tasks: dict[str, TaskCard] = {}
     for item in corpora:
         rows = item.rows
-        train_embeddings, _ = scaled_corpus(module, item.corpus, rows["train"])
-        val_embeddings, val_scaled = scaled_corpus(module, item.corpus, rows["val"])
-        _, test_scaled = scaled_corpus(module, item.corpus, rows["test"])
+        train_embeddings, _ = embed_rows(module, item.corpus, rows["train"])
+        val_embeddings, val_scaled = embed_rows(module, item.corpus, rows["val"])
+        _, test_scaled = embed_rows(module, item.corpus, rows["test"])
         features = item.corpus.graph_features()
         blend = _expert(scalers, item, val_scaled, config.seed)
         if blend is not None:
@@ -102,7 +103,8 @@ def finish(
                 arrays[f"{item.name}/{kind}/{part}"] = torch.from_numpy(array)
         own = item.own_rows("train")
         pool, pool_scaled = rows["val"], val_scaled
-        if blend is not None and blend.share == 1.0 and blend.expert.held_out is not None:
+        stretched = blend is None or blend.share < 1.0
+        if blend is not None and not stretched:
             # The expert alone predicts here, and cross-validation gave it many more groups to be judged on.
             guess = np.full((len(own), len(targets)), np.nan)
             guess[:, blend.columns] = blend.expert.held_out
@@ -118,7 +120,7 @@ def finish(
                 pool,
                 pool_scaled[:, column],
                 test_scaled[:, column],
-                stretched=pool is rows["val"],
+                stretched=stretched,
             )
     tables = {
         item.name: {

@@ -10,39 +10,43 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from aiop.graph_ir.batch import Engine
-from aiop.pretrain.heads import PredictorModule
+from aiop.graph_ir.batch import Engine, GraphBatch
+from aiop.pretrain.heads import Ensemble, PredictorModule
 from aiop.pretrain.targets import LabelScaler
 
 if TYPE_CHECKING:
     from aiop.graph_ir.corpus import Corpus
 
-__all__ = ["mean_score", "predict_rows", "score"]
+__all__ = ["embed_batch", "embed_rows", "mean_score", "score"]
 
+Array = NDArray[np.float32]
 Scores = dict[str, dict[str, float | int | None]]
 
 
-def predict_rows(
-    module: PredictorModule,
+def embed_batch(module: PredictorModule | Ensemble, batch: GraphBatch) -> tuple[Array, Array]:
+    """Embeddings (B, D) and scaled targets (B, T) of a batch, float32, in the mode that the module is in."""
+    with torch.inference_mode():
+        embedding, scaled = module.embed_and_predict(batch.to(next(module.parameters()).device))
+    return embedding.cpu().numpy(), scaled.cpu().numpy()
+
+
+def embed_rows(
+    module: PredictorModule | Ensemble,
     corpus: Corpus,
-    rows: Sequence[int] | NDArray[np.int64],
+    rows: Sequence[int] | NDArray[np.int64] | None = None,
     *,
     batch_size: int = 128,
     engine: Engine = "auto",
-) -> NDArray[np.float32]:
-    """Scaled targets of graphs ``rows``: (len(rows), T). Runs in evaluation mode on the module's device."""
-    device = next(module.parameters()).device
-    training = module.training
-    module.eval()
-    try:
-        with torch.inference_mode():
-            parts = [
-                module(corpus.batch(rows[start : start + batch_size], engine=engine).to(device)).cpu().numpy()
-                for start in range(0, len(rows), batch_size)
-            ]
-    finally:
-        module.train(training)
-    return np.concatenate(parts) if parts else np.zeros((0, module.heads.num_tasks), np.float32)
+) -> tuple[Array, Array]:
+    """Embeddings (n, D) and scaled targets (n, T) of graphs ``rows`` (all by default), on the module's device."""
+    places = np.arange(len(corpus)) if rows is None else np.asarray(rows)
+    parts = [
+        embed_batch(module, corpus.batch(places[start : start + batch_size], engine=engine))
+        for start in range(0, len(places), batch_size)
+    ]
+    if not parts:
+        return np.zeros((0, module.embedding), np.float32), np.zeros((0, module.num_tasks), np.float32)
+    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 
 def score(

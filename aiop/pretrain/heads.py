@@ -76,6 +76,16 @@ class PredictorModule(nn.Module):
         self.backbone = Backbone(config, num_ops, node_features, graph_features)
         self.heads = TaskHeads(num_tasks, config.embedding, config.head, graph_features, config.dropout)
 
+    @property
+    def num_tasks(self) -> int:
+        """Number of tasks T."""
+        return self.heads.num_tasks
+
+    @property
+    def embedding(self) -> int:
+        """Size of the embedding."""
+        return self.config.embedding
+
     def forward(self, batch: GraphBatch) -> Tensor:
         """Scaled targets, (B, T)."""
         return self.embed_and_predict(batch)[1]
@@ -97,7 +107,7 @@ class Ensemble(nn.Module):
     def __init__(self, members: Sequence[PredictorModule]) -> None:
         super().__init__()
         self.config = members[0].config
-        self.num_tasks = members[0].heads.num_tasks
+        self.num_tasks = members[0].num_tasks
         self.members = nn.ModuleList(members)
 
     @property

@@ -24,7 +24,7 @@ from aiop.graph_ir.corpus import Corpus
 from aiop.graph_ir.features import VOCABULARY
 from aiop.pretrain.checkpoint import load_checkpoint, save_checkpoint
 from aiop.pretrain.config import PretrainConfig
-from aiop.pretrain.evaluation import Scores, mean_score, predict_rows, score
+from aiop.pretrain.evaluation import Scores, embed_rows, mean_score, score
 from aiop.pretrain.heads import PredictorModule
 from aiop.pretrain.losses import ranking_loss, regression_loss
 from aiop.pretrain.preparation import balance, choose_device, fit_scalers, fit_statistics
@@ -301,7 +301,7 @@ class _Run:
     def _scores(self) -> dict[str, Scores]:
         return {
             item.name: score(
-                predict_rows(self.averaged, item.corpus, item.validation, engine=self.config.engine),
+                embed_rows(self.averaged, item.corpus, item.validation, engine=self.config.engine)[1],
                 item.values[item.validation],
                 self.scalers,
                 self.names,

@@ -71,7 +71,10 @@ def test_other_settings_do_not_continue_a_run_unless_told_to_begin_anew(small_ta
     changed = settings(tmp_path / "run.yaml", lr=0.01)
     with pytest.raises(AiopError, match="of a run with other settings"):
         pretrain_from_config(changed, progress=False)
-    pretrain_from_config(changed, fresh=True, progress=False)
+    before = aiop.load(tmp_path / "out").card["weights_sha256"]
+    card = pretrain_from_config(changed, fresh=True, progress=False)
+    assert card["weights_sha256"] != before
+    assert aiop.load(tmp_path / "out").card["weights_sha256"] == card["weights_sha256"]
 
 
 def test_an_unknown_table_is_one_clear_error(small_table, tmp_path):
