@@ -10,7 +10,6 @@ training); a random forest on counts of operators, log MACs and log parameters, 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,9 +21,7 @@ from aiop.finetune.metrics import scores, srcc
 from aiop.predictor import Predictor
 from aiop.pretrain.data import LabelledCorpus, labelled_corpora
 from aiop.tasks.corpora import plain
-
-DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "results.md"
-START, END = "<!-- held_out: start -->", "<!-- held_out: end -->"
+from benchmarks.document import write_section
 
 HEADER = (
     "| task | kept out | predictor SRCC / tau / MAE | forest SRCC / tau / MAE | cost rank SRCC / tau "
@@ -56,7 +53,7 @@ def main() -> None:
     lines += ["", *separation(predictor, corpora)]
     print("\n".join(lines))
     if options.write:
-        write(lines)
+        write_section("held_out", lines)
 
 
 def score_corpus(predictor: Predictor, item: LabelledCorpus, pattern: str, seeds: int) -> list[str]:
@@ -152,14 +149,6 @@ def separation(predictor: Predictor, corpora: list[LabelledCorpus]) -> list[str]
 def digits(number: float) -> str:
     """Return a number with three significant digits."""
     return f"{number:.3g}" if number < 1000 else f"{number:.0f}"
-
-
-def write(lines: list[str]) -> None:
-    """Replace the table in docs/results.md."""
-    text = DOCUMENT.read_text(encoding="utf-8")
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
-    DOCUMENT.write_text(f"{before}{START}\n" + "\n".join(lines) + f"\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
