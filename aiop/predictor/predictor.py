@@ -16,6 +16,7 @@ from torch import Tensor
 from aiop.errors import AiopError, suggest
 from aiop.finetune.baselines import CostTrend
 from aiop.finetune.calibration import Interval, Neighbourhood
+from aiop.finetune.kernel import ARRAYS as EXPERT_ARRAYS
 from aiop.finetune.kernel import KernelExpert
 from aiop.graph_ir import ComputeGraph
 from aiop.graph_ir.batch import Engine, collate
@@ -138,10 +139,7 @@ class Predictor:
         self.blends = [
             Blend(
                 KernelExpert.from_arrays(
-                    {
-                        part: arrays[f"{space}/expert/{part}"].numpy()
-                        for part in ("centre", "scale", "support", "weights")
-                    },
+                    {part: arrays[f"{space}/expert/{part}"].numpy() for part in EXPERT_ARRAYS},
                     float(entry["length"]),
                 ),
                 float(entry["share"]),

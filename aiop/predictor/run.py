@@ -15,6 +15,7 @@ from aiop.finetune.baselines import CostTrend
 from aiop.finetune.calibration import Interval, Neighbourhood, rescaling
 from aiop.finetune.kernel import LARGEST, KernelExpert
 from aiop.finetune.metrics import scores
+from aiop.graph_ir.features import GRAPH_FEATURES
 from aiop.predictor.predictor import COVERAGE, Blend, load
 from aiop.pretrain.config import PretrainConfig
 from aiop.pretrain.data import LabelledCorpus, labelled_corpora
@@ -155,7 +156,7 @@ def _expert(
 
     groups = [item.group(row) for row in rows]
     features = item.corpus.graph_features()
-    expert = KernelExpert.fit(features[rows], scaled(rows), groups, seed)
+    expert = KernelExpert.fit(features[rows], scaled(rows), groups, seed, GRAPH_FEATURES)
     guess, truth = expert.predict(features[item.rows["val"]]), scaled(item.rows["val"])
     losses = {
         share: float(np.nanmean((share * guess + (1 - share) * val_scaled[:, columns] - truth) ** 2))

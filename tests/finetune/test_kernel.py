@@ -55,6 +55,20 @@ def test_held_out_predictions_come_from_fits_without_the_group():
     assert np.abs(expert.held_out - targets).mean() > 2 * inside
 
 
+def test_what_tells_networks_apart_is_stretched():
+    rng = np.random.default_rng(4)
+    names = ["log_macs", *(f"count_{i}" for i in range(40)), *(f"level0_{i}" for i in range(40))]
+    features = rng.normal(size=(240, len(names)))
+    targets, groups = np.sin(2 * features[:, :1]), [str(i % 24) for i in range(160)]
+    known = KernelExpert.fit(features[:160], targets[:160], groups, names=names)
+    plain = KernelExpert.fit(features[:160], targets[:160], groups)
+    assert known.stress[0] > known.stress[1]
+    errors = [np.square(expert.predict(features[160:]) - targets[160:]).mean() for expert in (known, plain)]
+    assert errors[0] < 0.9 * errors[1]
+    again = KernelExpert.from_arrays(known.arrays(), known.length)
+    assert again.predict(features) == pytest.approx(known.predict(features), abs=0.02)
+
+
 def test_too_little_to_fit_is_refused():
     with pytest.raises(AiopError, match="two groups"):
         KernelExpert.fit(np.zeros((5, 3)), np.zeros((5, 1)), ["a"] * 5)
