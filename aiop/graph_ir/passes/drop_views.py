@@ -29,12 +29,22 @@ def drop_scales(graph: ComputeGraph) -> PassResult:
 def _is_view(graph: ComputeGraph, operation: Operation) -> bool:
     if operation.op in VIEWS:
         return True
+    if operation.op in ("Add", "Sub") and operation.scalars == (0.0,) and not operation.attributes:
+        return not operation.weights and as_large(graph, operation.inputs[0], operation.outputs[0])
     return (
         operation.op in _MAY_DO_NOTHING
         and not operation.weights
         and not operation.scalars
+        and not (operation.op == "Slice" and operation.attributes and _turns(operation))
         and as_large(graph, operation.inputs[0], operation.outputs[0])
     )
+
+
+def _turns(operation: Operation) -> bool:
+    """Return whether a slice of everything goes backwards along an axis."""
+    given = dict(operation.attributes)
+    steps = given.get("steps") or [stride for _, stride in given.get("digits", ())]  # type: ignore[attr-defined]
+    return any(step < 0 for step in steps)  # type: ignore[attr-defined]
 
 
 def _is_scale(graph: ComputeGraph, operation: Operation) -> bool:

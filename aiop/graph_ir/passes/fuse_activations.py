@@ -3,117 +3,173 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 from aiop.graph_ir.graph import ComputeGraph, Operation
-from aiop.graph_ir.passes.base import PassResult, consumers
+from aiop.graph_ir.passes.base import PassResult
+from aiop.graph_ir.passes.matching import Rewriter, activation, near
 
 __all__ = ["fuse_activations"]
 
-_GATED = {"Sigmoid": "SiLU", "HardSigmoid": "HardSwish"}
+_SIXTH = 0.1667
+_FAR = 6  # operations between the anchor of a pattern and its last one
+_HARD = (("alpha", _SIXTH),)
 
 
 def fuse_activations(graph: ComputeGraph) -> PassResult:
-    """Recognise SiLU ``x * sigmoid(x)``, HardSwish ``x * hardsigmoid(x)`` and Gelu ``x / 2 * (1 + erf(x / sqrt 2))``.
+    """Recognise SiLU, HardSwish, HardSigmoid and Gelu where a file spells them out.
 
-    Only where nothing else reads a tensor between.
+    Only where nothing else reads a tensor between. A factor of the whole is left out: a weight before or after could
+    hold it, and exporters move it there.
     """
-    users = consumers(graph)
-    operations: list[Operation | None] = list(graph.operations)
-    changed = False
-    for index, operation in enumerate(graph.operations):
-        if operation.op in _GATED:
-            changed |= _gate(graph, operations, users, index)
-        elif operation.op == "Erf":
-            changed |= _gelu(graph, operations, users, index)
-    if not changed:
+    if not any(operation.op in _PATTERNS for operation in graph.operations):
         return PassResult(graph, False)
-    return PassResult(
-        graph.with_operations([operation for operation in operations if operation is not None]), True
+    rewriter = Rewriter(graph)
+    for index, operation in rewriter.each(_PATTERNS):
+        _PATTERNS[operation.op](rewriter, index, operation)
+    return rewriter.result()
+
+
+def _after(rewriter: Rewriter, operation: Operation) -> list[tuple[int, Operation]]:
+    """Return the operations after one, as long as each is the only reader of what the one before it writes."""
+    found: list[tuple[int, Operation]] = []
+    while len(found) < _FAR and len(operation.outputs) == 1:
+        index = rewriter.reader(operation.outputs[0])
+        following = rewriter.operations[index] if index is not None else None
+        if index is None or following is None or following.op not in ("Add", "Sub", "Mul", "Div"):
+            break
+        found.append((index, following))
+        operation = following
+    return found
+
+
+def _gate(rewriter: Rewriter, index: int, gate: Operation) -> bool:
+    """``x * sigmoid(x)``, ``x * sigmoid(1.702 * x)``, ``x * hardsigmoid(x)``."""
+    inner = rewriter.product(gate.inputs[0])
+    for root, last in _after(rewriter, gate)[:2]:
+        outer = rewriter.product(last.outputs[0])
+        over = [key for key in outer.over if key != gate.outputs[0]]
+        if len(over) != 1 or len(outer.over) != 2 or outer.under:
+            continue
+        if over[0] == gate.inputs[0]:
+            op = "SiLU" if gate.op == "Sigmoid" else "HardSwish"
+            if op == "HardSwish" and not _is_hard(gate):
+                return False
+            return rewriter.fuse(root, outer.parts | {index}, activation(op, last, over[0]))
+        if gate.op == "Sigmoid" and over[0] == inner.plain() and near(inner.factor, 1.702):
+            result = activation("SiLU", last, over[0], alpha=1.702)
+            return rewriter.fuse(root, outer.parts | inner.parts | {index}, result)
+    return False
+
+
+def _is_hard(gate: Operation) -> bool:
+    alpha = dict(gate.attributes).get("alpha", 0.2)
+    return isinstance(alpha, int | float) and near(alpha, 1 / 6)
+
+
+def _hard_sigmoid(rewriter: Rewriter, index: int, clip: Operation) -> bool:
+    """``clip(x + 3, 0, 6) / 6``, ``clip(x / 6 + 1 / 2, 0, 1)``, and the same times ``x``."""
+    total = rewriter.total(clip.inputs[0])
+    if clip.scalars not in ((0.0, 6.0), (0.0, 1.0)) or len(total.terms) != 1:
+        return False
+    scale = clip.scalars[1]
+    ((factor, source),) = total.terms
+    if not near(total.constant / scale, 0.5) or not near(factor / scale, 1 / 6):
+        return False
+    following = _after(rewriter, clip)
+    for root, last in following:
+        outer = rewriter.product(last.outputs[0])
+        if sorted(outer.over) == sorted((source, clip.outputs[0])) and not outer.under:
+            return rewriter.fuse(
+                root, outer.parts | total.parts | {index}, activation("HardSwish", last, source)
+            )
+    result = replace(
+        clip, op="HardSigmoid", onnx_type="HardSigmoid", inputs=(source,), scalars=(), attributes=_HARD
     )
+    return rewriter.fuse(index, total.parts, result)
 
 
-def _only_user(users: dict[str, list[int]], operation: Operation) -> int | None:
-    found = users.get(operation.outputs[0], [])
-    return found[0] if len(found) == 1 and found[0] >= 0 else None
-
-
-def _activation(op: str, product: Operation, source: str) -> Operation:
-    return replace(product, op=op, onnx_type=op, inputs=(source,), scalars=(), attributes=(), macs=0)
-
-
-def _gate(
-    graph: ComputeGraph, operations: list[Operation | None], users: dict[str, list[int]], index: int
-) -> bool:
-    gate = graph.operations[index]
-    after = _only_user(users, gate)
-    if after is None or (product := operations[after]) is None or product.op != "Mul" or product.weights:
+def _gelu(rewriter: Rewriter, index: int, curve: Operation) -> bool:
+    """``x / 2 * (1 + erf(x / sqrt 2))``, and ``x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x ** 3)))``."""
+    found = _erf_argument(rewriter, curve) if curve.op == "Erf" else _tanh_argument(rewriter, curve)
+    if found is None:
         return False
-    if sorted(product.inputs) != sorted((gate.inputs[0], gate.outputs[0])):
-        return False
-    operations[index] = None
-    operations[after] = _activation(_GATED[gate.op], product, gate.inputs[0])
-    return True
+    sources, parts = found
+    for root, last in _after(rewriter, curve):
+        outer = rewriter.product(last.outputs[0])
+        if len(outer.over) != 2 or outer.under:
+            continue
+        for one, other in (outer.over, outer.over[::-1]):
+            total = rewriter.total(other)
+            if one not in sources or len(total.terms) != 1 or total.terms[0][1] != curve.outputs[0]:
+                continue
+            if near(total.constant, total.terms[0][0]):
+                attributes = {} if curve.op == "Erf" else {"approximate": "tanh"}
+                extra = sources[one]
+                result = activation("Gelu", last, one, **attributes)
+                return rewriter.fuse(root, outer.parts | total.parts | parts | extra | {index}, result)
+    return False
 
 
-def _gelu(
-    graph: ComputeGraph, operations: list[Operation | None], users: dict[str, list[int]], index: int
-) -> bool:
-    producers = graph.producers
-    erf = graph.operations[index]
-    scaled_at = producers[erf.inputs[0]]
-    scaled = operations[scaled_at]
-    plus_at = _only_user(users, erf)
-    if (
-        scaled is None
-        or scaled.op not in ("Div", "Mul")
-        or len(scaled.inputs) != 1
-        or len(scaled.scalars) != 1
-    ):
-        return False
-    root = scaled.scalars[0] if scaled.op == "Div" else 1.0 / (scaled.scalars[0] or 1.0)
-    if not math.isclose(root, math.sqrt(2.0), rel_tol=1e-3) or _only_user(users, scaled) != index:
-        return False
-    if plus_at is None or (plus := operations[plus_at]) is None or plus.op != "Add" or plus.scalars != (1.0,):
-        return False
-    source = scaled.inputs[0]
-    gone = [scaled_at, index, plus_at]
-    product_at = _only_user(users, plus)
-    product = operations[product_at] if product_at is not None else None
-    if product is None or product.op != "Mul" or product_at is None:
-        return False
-    if product.scalars == (0.5,) and product.inputs == plus.outputs:  # x * (0.5 * (1 + erf))
-        gone.append(product_at)
-        product_at = _only_user(users, product)
-        product = operations[product_at] if product_at is not None else None
-        if product is None or product_at is None or product.op != "Mul":
-            return False
-        other = [key for key in product.inputs if key not in operations[gone[-1]].outputs]  # type: ignore[union-attr]
-        if other != [source]:
-            return False
-        last = product_at
-    else:
-        other = [key for key in product.inputs if key != plus.outputs[0]]
-        if len(other) != 1 or product.scalars:
-            return False
-        last = product_at
-        if other[0] == source:  # (x * (1 + erf)) * 0.5
-            half_at = _only_user(users, product)
-            half = operations[half_at] if half_at is not None else None
-            if half is None or half_at is None or half.op != "Mul" or half.scalars != (0.5,):
-                return False
-            gone.append(product_at)
-            last = half_at
-        else:  # (x * 0.5) * (1 + erf)
-            half_at = producers[other[0]]
-            half = operations[half_at]
-            if half is None or half.op != "Mul" or half.scalars != (0.5,) or half.inputs != (source,):
-                return False
-            if _only_user(users, half) != product_at:
-                return False
-            gone.append(half_at)
-    for position in gone:
-        operations[position] = None
-    final = graph.operations[last]
-    operations[last] = _activation("Gelu", final, source)
-    return True
+def _erf_argument(rewriter: Rewriter, curve: Operation) -> tuple[dict[str, set[int]], set[int]] | None:
+    scaled = rewriter.product(curve.inputs[0])
+    inner = scaled.plain()
+    if inner is None:
+        return None
+    # an optimiser may have moved the root into a weight before
+    sources = {curve.inputs[0]: set[int]()}
+    if near(scaled.factor, math.sqrt(0.5)):
+        sources[inner] = scaled.parts
+    return sources, set()
+
+
+def _tanh_argument(rewriter: Rewriter, curve: Operation) -> tuple[dict[str, set[int]], set[int]] | None:
+    scaled = rewriter.product(curve.inputs[0])
+    for bracket in scaled.over:
+        total = rewriter.total(bracket)
+        outer = [key for key in scaled.over if key != bracket]
+        if len(outer) > 1 or scaled.under:
+            continue
+        # factor * (x + c x^3), or factor * x * (1 + c x^2)
+        linear = [(factor, key) for factor, key in total.terms if _power(rewriter, key)[1] == 1]
+        higher = [(factor, key) for factor, key in total.terms if _power(rewriter, key)[1] > 1]
+        if len(higher) != 1 or len(linear) != 1 - len(outer) or (outer and not near(total.constant, 1.0)):
+            continue
+        base, exponent, parts = _power(rewriter, higher[0][1])
+        source, unit = (outer[0], 1.0) if outer else (linear[0][1], linear[0][0])
+        if not unit or base != source or exponent != 3 - len(outer):
+            continue
+        if near(higher[0][0] / unit, 0.044715, 0.01) and near(
+            scaled.factor * unit, math.sqrt(2 / math.pi), 0.01
+        ):
+            return {source: set()}, scaled.parts | total.parts | parts
+    return None
+
+
+def _power(rewriter: Rewriter, key: str, deep: int = 2) -> tuple[str, float, set[int]]:
+    """Return a tensor as (base, exponent, operations): ``x ** 3``, ``x * x``, ``x * (x * x)``."""
+    operation = rewriter.maker(key)
+    if operation is None or operation.weights or not deep:
+        return key, 1, set()
+    parts = {rewriter.makers[key]}
+    if operation.op == "Pow" and len(operation.inputs) == 1 and len(operation.scalars) == 1:
+        return operation.inputs[0], operation.scalars[0], parts
+    if operation.op == "Mul" and len(operation.inputs) == 2 and not operation.scalars:
+        one, other = operation.inputs
+        if one == other:
+            return one, 2, parts
+        for base, power in ((one, other), (other, one)):
+            found, exponent, more = _power(rewriter, power, deep - 1)
+            if found == base:
+                return base, exponent + 1, parts | more
+    return key, 1, set()
+
+
+_PATTERNS: dict[str, Callable[[Rewriter, int, Operation], bool]] = {
+    "Sigmoid": _gate,
+    "HardSigmoid": _gate,
+    "Clip": _hard_sigmoid,
+    "Erf": _gelu,
+    "Tanh": _gelu,
+}

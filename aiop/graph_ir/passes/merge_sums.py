@@ -12,6 +12,13 @@ __all__ = ["merge_sums"]
 
 def merge_sums(graph: ComputeGraph) -> PassResult:
     """Replace ``(a + b) + c`` by a sum of three, where nothing else reads ``a + b`` and all have one shape."""
+    sums = {
+        operation.outputs[0] for operation in graph.operations if operation.op == "Add" and operation.outputs
+    }
+    if not any(
+        operation.op == "Add" and not sums.isdisjoint(operation.inputs) for operation in graph.operations
+    ):
+        return PassResult(graph, False)
     users = consumers(graph)
     merged: dict[str, Operation] = {}  # output of a sum that its only reader has taken in
     kept: list[Operation] = []

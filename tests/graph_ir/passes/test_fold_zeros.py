@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from aiop.graph_ir.passes import canonicalise
 from aiop.graph_ir.passes.fold_zeros import fold_zeros
 
 FLOW = "(float[1,4,8,8] x) => (float y)"
@@ -59,3 +60,15 @@ def test_a_sum_that_broadcasts_keeps_its_zero(graph, run_pass) -> None:
 def test_a_function_that_moves_zero_is_not_zero(graph, run_pass) -> None:
     before = graph(f"{FLOW} {{ a = Mul(x, z) b = Sigmoid(a) y = Add(b, x) }}", **ZERO)
     assert run_pass(fold_zeros, before) == ["a = Zero()", "b = Sigmoid(a)", "y = Add(b, x)"]
+
+
+@pytest.mark.parametrize("nodes", ["a = Mul(c, z) b = Mul(a, k)", "a = Mul(c, k) b = Mul(a, z)"])
+def test_a_gain_that_starts_at_zero_keeps_its_branch(graph, run_pass, nodes: str) -> None:
+    # SkipInit, De and Smith 2020: a trained factor of zero beside the branch's own scale
+    before = graph(
+        f"{FLOW} {{ c = Conv(x, w) {nodes} y = Add(b, x) }}", w=(4, 4, 1, 1), k=np.float32(0.2), **ZERO
+    )
+    assert run_pass(fold_zeros, before) == ["c = Conv(x)", "a = Mul(c)", "b = Mul(a)", "y = Add(b, x)"]
+    settled = canonicalise(before)
+    assert [operation.op for operation in settled.operations] == ["Input", "Conv", "Add"]
+    assert settled.macs == before.macs
