@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from aiop.graph_ir.elementwise import FREE, MULTIPLYING
+from aiop.graph_ir.extents import COMMUTATIVE, Extent, extents
 from aiop.graph_ir.graph import ComputeGraph, Operation
 from aiop.graph_ir.operators import INDEX, VOCABULARY
 from aiop.graph_ir.passes import canonicalise
-from aiop.graph_ir.values import Shape
 
 __all__ = ["GRAPH_FEATURES", "NODE_FEATURES", "VOCABULARY", "GraphArrays", "encode", "fingerprint"]
 
-FEATURES_VERSION = 2
+FEATURES_VERSION = 3
 
 NODE_FEATURES: tuple[str, ...] = (
     "log_channels_in", "log_channels_out", "log_positions_in", "log_positions_out", "level", "log_kernel_0",
@@ -28,11 +29,12 @@ NODE_FEATURES: tuple[str, ...] = (
 """Names of the columns of ``GraphArrays.node``. Logarithms are of base 2 and of one plus the number; ``level`` is the
 logarithm of how many times smaller than the network's input a side is; ``depth`` is relative to the longest path."""
 
+_NOT_ELEMENTWISE = MULTIPLYING.union(*FREE.values())
 _LEVELS = 8
 _PER_LEVEL = ("macs", "params", "weighted", "channels", "wide")
 _COSTS = (
     "log_macs", "log_params", "log_activations", "log_elements", "log_operations", "log_weighted", "log_depth",
-    "log_resolution", "log_channels_in", "log_outputs", "log_width",
+    "log_resolution", "log_channels_in", "log_outputs", "log_width", "log_elementwise",
 )  # fmt: skip
 GRAPH_FEATURES: tuple[str, ...] = (
     _COSTS
@@ -72,7 +74,8 @@ def encode(graph: ComputeGraph) -> GraphArrays:
     edges = [(edge.source, edge.target) for edge in graph.edges()]
     depths, longest = _depths(len(operations), edges)
     fan_out = np.bincount(np.array([source for source, _ in edges], np.int64), minlength=len(operations))
-    resolution, channels = _input_size(graph)
+    measure = extents(graph)
+    resolution, channels = _input_size(graph, measure)
     macs = max(1, sum(operation.macs for operation in operations))
     params = max(1, sum(operation.params for operation in operations))
     rows = []
@@ -80,8 +83,8 @@ def encode(graph: ComputeGraph) -> GraphArrays:
     counts = np.zeros(len(VOCABULARY))
     widths = []
     for index, operation in enumerate(operations):
-        c_in, p_in = _channels_positions(graph, operation, first=True)
-        c_out, p_out = _channels_positions(graph, operation, first=False)
+        c_in, p_in = _read(operation, measure)
+        c_out, p_out = measure[operation.outputs[0]] if operation.outputs else (0, 0)
         level = math.log2(max(1.0, resolution * resolution / max(1, p_out))) / 2
         kernel = operation.kernel or (0,)
         rows.append(
@@ -106,6 +109,7 @@ def encode(graph: ComputeGraph) -> GraphArrays:
         _log(macs), _log(params), _log(sum(o.output_elements for o in operations if o.macs)),
         _log(sum(o.output_elements for o in operations)), _log(len(operations)), _log(weighted), _log(longest),
         _log(resolution), _log(channels), _log(outputs), float(np.mean(widths)) if widths else 0.0,
+        _log(sum(_computed(operation, measure) for operation in operations)),
     ]  # fmt: skip
     levels[:, 3] /= np.maximum(1, levels[:, 2])
     levels[:, [0, 1, 2, 4]] = np.log2(1 + levels[:, [0, 1, 2, 4]])
@@ -115,6 +119,15 @@ def encode(graph: ComputeGraph) -> GraphArrays:
         edge_index=np.array(edges, np.int32).reshape(-1, 2).T.copy(),
         graph=np.concatenate([costs, np.log2(1 + counts), levels.reshape(-1)]).astype(np.float32),
     )
+
+
+def _computed(operation: Operation, measure: dict[str, Extent]) -> int:
+    """Return how many elements an operation computes one by one: activations, norms, pools, the scores of attention."""
+    if operation.op == "Attention" and operation.outputs:
+        heads = int(str(dict(operation.attributes).get("heads", 1)))
+        # both products take a width per score; a width is the channels of one head
+        return operation.macs * heads // (2 * max(1, measure[operation.outputs[0]].channels))
+    return 0 if operation.op in _NOT_ELEMENTWISE else operation.output_elements
 
 
 def _log(number: float) -> float:
@@ -130,30 +143,24 @@ def _depths(count: int, edges: list[tuple[int, int]]) -> tuple[list[int], int]:
     return depths, max(1, max(depths, default=1))
 
 
-def _input_size(graph: ComputeGraph) -> tuple[float, int]:
+def _input_size(graph: ComputeGraph, measure: dict[str, Extent]) -> tuple[float, int]:
     """Return (side in pixels, channels) of the largest input."""
-    shapes = [graph.tensors[key].shape for key in graph.inputs if key in graph.tensors]
-    shape = max(shapes, key=math.prod, default=())
-    channels, positions = _split(shape)
+    sizes = [measure[key] for key in graph.inputs if key in measure]
+    channels, positions = max(sizes, key=math.prod, default=Extent(1, 1))
     return math.sqrt(max(1, positions)), channels
 
 
-def _split(shape: Shape) -> tuple[int, int]:
-    """Return (channels, positions) of a tensor: the second axis of an image, the last axis of a sequence."""
-    if not shape:
-        return 1, 1
-    axis = 1 if len(shape) >= 4 else -1
-    channels = shape[axis]
-    return channels, math.prod(shape) // max(1, channels)
-
-
-def _channels_positions(graph: ComputeGraph, operation: Operation, *, first: bool) -> tuple[int, int]:
-    keys = operation.inputs if first else operation.outputs
-    if not keys:
+def _read(operation: Operation, measure: dict[str, Extent]) -> tuple[int, int]:
+    """Return (channels, positions) of what an operation reads: its first input, or the largest where none is first."""
+    if not operation.inputs:
         return 0, 0
-    shape = graph.tensors[keys[0]].shape
-    if (
-        operation.op == "Linear" and operation.weights and shape
-    ):  # a matrix's own sizes, whatever the layout around it
-        return shape[-1], math.prod(shape) // max(1, shape[-1])
-    return _split(shape)
+    if operation.op in COMMUTATIVE:
+        return max((measure[key] for key in operation.inputs), key=lambda extent: (math.prod(extent), extent))
+    channels, positions = measure[operation.inputs[0]]
+    matrix = operation.weights[0].shape if operation.op == "Linear" and operation.weights else ()
+    if len(matrix) == 2:
+        # A matrix says itself how wide its input is: a view that flattened an image before it is left out.
+        elements, columns = channels * positions, measure[operation.outputs[0]].channels
+        channels = matrix[0] if matrix[1] == columns else matrix[1]
+        positions = elements // max(1, channels)
+    return channels, positions

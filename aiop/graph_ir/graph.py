@@ -33,7 +33,10 @@ class Operation:
     trained ones) or nothing. ``kernel``, ``stride``, ``dilation`` have one entry per spatial axis, ``padding`` two (all
     begins, then all ends), and are empty where the operator has none. ``macs`` are multiply-accumulates of the
     whole operation, ``params`` trained numbers not counted at an earlier operation that shares them,
-    ``output_elements`` the elements of all outputs.
+    ``output_elements`` the elements of all outputs, ``elementwise`` operations on single elements, which ``macs``
+    do not hold (`aiop.graph_ir.elementwise` defines them). ``domain`` is that of ``onnx_type``, empty for the ONNX
+    standard. ``precision`` is the element type of the weights or, where there are none, of what is computed
+    with: ``float32``, ``float16``, ``bfloat16``, ``float8``, ``int8``, ``int4`` and so on.
     """
 
     name: str
@@ -53,6 +56,9 @@ class Operation:
     macs: int = 0
     params: int = 0
     output_elements: int = 0
+    elementwise: int = 0
+    domain: str = ""
+    precision: str = "float32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,7 @@ class ComputeGraph:
     """Operations in topological order, with the typed and shaped tensors that flow between them.
 
     ``inputs`` are represented by operations of kind ``Input`` (one each), so every activation has a producer.
-    ``params`` counts the file as given; passes keep it at graph level when they merge operations.
+    ``params`` counts the file as given; in the canonical form it counts every weight as large as it is.
     """
 
     name: str
@@ -85,6 +91,11 @@ class ComputeGraph:
     def macs(self) -> int:
         """Multiply-accumulates of convolutions, transposed convolutions and matrix products."""
         return sum(operation.macs for operation in self.operations)
+
+    @cached_property
+    def elementwise(self) -> int:
+        """Operations on single elements (activations, norms, pools, sums); none of them is in the MACs."""
+        return sum(operation.elementwise for operation in self.operations)
 
     @property
     def flops(self) -> int:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
+from aiop.graph_ir.extents import COMMUTATIVE, Extent, extents
 from aiop.graph_ir.graph import ComputeGraph, Operation
 
-__all__ = ["content_hash"]
+__all__ = ["content_hash", "operation_texts"]
 
-_COMMUTATIVE = frozenset({"Add", "Mul", "Min", "Max"})
+# What these write is known by its axes; of all others by channels and positions, because views regroup axes at will.
+_BY_AXES = frozenset(
+    "Input Conv DepthwiseConv ConvTranspose MaxPool AvgPool Pad Resize Slice Transpose DepthToSpace SpaceToDepth "
+    "RoiAlign GridSample Unknown".split()
+)
+_SPELLING = frozenset({"keepdims", "to"})  # attributes that only say how axes are kept, or elements stored
 
 
 def content_hash(graph: ComputeGraph) -> str:
@@ -19,19 +26,10 @@ def content_hash(graph: ComputeGraph) -> str:
     """
     digests: dict[str, bytes] = {}
     every: list[bytes] = []
-    for operation in graph.operations:
+    for operation, text in zip(graph.operations, operation_texts(graph), strict=True):
         sources = [digests[key] for key in operation.inputs]
-        if operation.op in _COMMUTATIVE:
+        if operation.op in COMMUTATIVE:
             sources.sort()
-        text = repr(
-            (
-                operation.op, operation.kernel, operation.stride, operation.dilation, operation.padding,
-                operation.groups, operation.bias, operation.attributes,
-                tuple(round(number, 4) for number in operation.scalars),
-                _weights(operation),
-                tuple(graph.tensors[key].shape for key in operation.outputs),
-            )
-        )  # fmt: skip
         digest = hashlib.blake2b(text.encode() + b"".join(sources), digest_size=16).digest()
         for position, key in enumerate(operation.outputs):
             digests[key] = digest if position == 0 else digest + bytes([position % 256])
@@ -40,11 +38,39 @@ def content_hash(graph: ComputeGraph) -> str:
     return hashlib.blake2b(b"".join(sorted(every)) + outputs, digest_size=16).hexdigest()
 
 
+def operation_texts(graph: ComputeGraph) -> list[str]:
+    """Return what the hash covers of every operation besides its inputs: two that say the same are alike."""
+    measure = extents(graph)
+    return [_text(operation, graph, measure) for operation in graph.operations]
+
+
+def _text(operation: Operation, graph: ComputeGraph, measure: dict[str, Extent]) -> str:
+    written: Callable[[str], tuple[int, ...]]
+    if operation.op in _BY_AXES:
+        # an axis of one element is a view's
+        written = lambda key: tuple(extent for extent in graph.tensors[key].shape if extent != 1)  # noqa: E731
+    else:
+        written = measure.__getitem__
+    return repr(
+        (
+            operation.op, operation.kernel, operation.stride, operation.dilation, operation.padding,
+            operation.groups, operation.bias, operation.macs,
+            tuple(item for item in operation.attributes if item[0] not in _SPELLING),
+            tuple(round(number, 4) for number in operation.scalars),
+            _weights(operation),
+            tuple(tuple(written(key)) for key in operation.outputs),
+        )
+    )  # fmt: skip
+
+
 def _weights(operation: Operation) -> list[tuple[int, ...]]:
-    """Return weight shapes without what files write in several ways: a bias, which `bias` says, and transposition."""
+    """Return weight shapes without what files write in several ways.
+
+    A bias, which `bias` says; whether a matrix is transposed; axes of one element, which broadcasting adds at will.
+    """
     shapes = [weight.shape for weight in operation.weights]
     if operation.op == "Linear":
         return [tuple(sorted(shape)) for shape in shapes if len(shape) > 1]
     if operation.bias:
         return [shape for shape in shapes if len(shape) > 1]
-    return shapes
+    return [tuple(extent for extent in shape if extent != 1) for shape in shapes]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,10 +19,12 @@ __all__ = [
     "LARGEST_FOLDED",
     "LARGEST_TENSOR",
     "Array",
+    "Elsewhere",
     "Node",
     "Shape",
     "Tensor",
     "UnknownValue",
+    "is_uniform",
 ]
 
 LARGEST_TENSOR = 1 << 40
@@ -45,15 +48,19 @@ Shape = tuple[int, ...]
 Array = npt.NDArray[Any]
 
 
+_new = object.__new__
+
+
 class Tensor:
     """Name, shape, element type and, of a small constant, the values.
 
     ``constant`` tensors do not depend on the network's inputs. ``leaves`` are the trained tensors a constant is made
-    of: (name, elements) of each initialiser it came from. Several names of a file may stand for one `Tensor`; its
-    ``name`` is that of the operation's output.
+    of: (name, elements, element type) of each initialiser it came from. Several names of a file may stand for one
+    `Tensor`; its ``name`` is that of the operation's output. ``kind`` numbers all that a rule may look at
+    (`aiop.graph_ir.reading.forms`), 0 for a tensor unlike any other.
     """
 
-    __slots__ = ("_value", "constant", "dtype", "elements", "leaves", "name", "shape")
+    __slots__ = ("_value", "constant", "dtype", "elements", "kind", "leaves", "name", "shape")
 
     def __init__(
         self,
@@ -62,19 +69,51 @@ class Tensor:
         dtype: str,
         *,
         constant: bool = False,
-        leaves: tuple[tuple[str, int], ...] = (),
+        leaves: tuple[tuple[str, int, str], ...] = (),
     ) -> None:
         self.name = name
         self.shape = shape
         self.dtype = dtype
         self.elements = math.prod(shape)
         self.constant = constant
+        self.kind = 0
         self._value: Array | Callable[[], Array | None] | None = None
         self.leaves = leaves
 
+    @staticmethod
+    def known(name: str, fields: tuple[Shape, str, int, int, bool, Array | None]) -> Tensor:
+        """Return a tensor of (shape, element type, elements, kind, constant, values) that are known to fit.
+
+        It is made for every node, so it is quick: the constructor takes three times as long.
+        """
+        tensor = _new(Tensor)
+        tensor.name = name
+        tensor.leaves = ()
+        tensor.shape, tensor.dtype, tensor.elements, tensor.kind, tensor.constant, tensor._value = fields
+        return tensor
+
     @property
     def value(self) -> Array | None:
-        """Values of a small constant, decoded when they are first asked for; ``None`` where they are not known."""
+        """Values of a small constant, decoded when they are first asked for; ``None`` where they are not known.
+
+        A constant whose kind leaves its values out is unlike any other from here on.
+        """
+        if self.kind < 0:
+            self.kind = 0
+        return self.look()
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether to ask for the values is to open another file."""
+        return isinstance(self._value, Elsewhere)
+
+    @property
+    def has_value(self) -> bool:
+        """Whether there are values to decode, though they may turn out to be unreadable."""
+        return self._value is not None
+
+    def look(self) -> Array | None:
+        """Return the values to one who looks at those of every tensor anew, whatever its kind."""
         if self._value is not None and not isinstance(self._value, np.ndarray):
             self._value = self._value()
         return self._value
@@ -86,17 +125,27 @@ class Tensor:
     @property
     def uniform(self) -> bool:
         """Whether the values are known and all the same."""
-        value = self.value
-        if value is None or not value.size:
-            return False
-        start = value.flat[0]
-        return bool(start == value.flat[-1]) and bool((value == start).all())
+        return is_uniform(self.value)
+
+
+def is_uniform(value: Array | None) -> bool:
+    """Return whether values are known and all the same."""
+    if value is None or not value.size:
+        return False
+    start = value.flat[0]
+    return bool(start == value.flat[-1]) and bool((value == start).all())
+
+
+class Elsewhere(partial["Array | None"]):
+    """Values that are read from another file when they are asked for."""
 
 
 class Node:
     """One node of a file: operator, attributes and what is known of its inputs (``None`` for one left out)."""
 
-    __slots__ = ("attributes", "domain", "inputs", "name", "opset", "output_count", "type", "window")
+    __slots__ = (
+        "attributes", "counted", "domain", "inputs", "name", "opset", "output_count", "repeatable", "type", "window"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -116,6 +165,8 @@ class Node:
         self.output_count = output_count
         self.opset = opset
         self.window: Window | None = None  # of a convolution or pool, once its shape rule has run
+        self.counted: tuple[int, ...] = ()  # inputs that are trained tensors, once its parameters are counted
+        self.repeatable = False  # whether a rule alone, of this node alone, said what it is read as
 
     def input(self, index: int) -> Tensor | None:
         """Return an input, ``None`` where it is left out."""

@@ -22,7 +22,7 @@ SCHEMA = "aiop.compute-graph/1"
 
 _LARGEST = 1 << 63
 _GEOMETRY = ("kernel", "stride", "dilation", "padding")
-_COUNTS = ("macs", "params", "output_elements")
+_COUNTS = ("macs", "params", "output_elements", "elementwise")
 _NOT_FINITE = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 
 
@@ -30,10 +30,10 @@ def to_networkx(graph: ComputeGraph) -> networkx.DiGraph:
     """Return a directed graph: one node per operation, one edge per tensor that one operation hands to another.
 
     A node is its operation's index, with the attributes ``name``, ``op``, ``onnx_type``, ``kernel``, ``stride``,
-    ``dilation``, ``padding``, ``groups``, ``bias``, ``macs``, ``params``, ``output_elements``, and ``shape`` and
-    ``dtype`` of its first output. An edge has ``tensor`` (its name), ``shape`` and ``dtype``. Where an operation reads
-    two tensors of one other, or one tensor twice, the result is a `networkx.MultiDiGraph`. The graph's own attributes
-    are ``name``, ``inputs``, ``outputs``, ``macs`` and ``params``.
+    ``dilation``, ``padding``, ``groups``, ``bias``, ``macs``, ``params``, ``output_elements``, ``elementwise``, and
+    ``shape`` and ``dtype`` of its first output. An edge has ``tensor`` (its name), ``shape`` and ``dtype``. Where an
+    operation reads two tensors of one other, or one tensor twice, the result is a `networkx.MultiDiGraph`. The graph's
+    own attributes are ``name``, ``inputs``, ``outputs``, ``macs`` and ``params``.
     """
     import networkx
 
@@ -98,6 +98,8 @@ def _operation_to_json(operation: Operation) -> dict[str, Any]:
         "scalars": [_number_to_json(number) for number in operation.scalars],
         "attributes": {key: _value_to_json(value) for key, value in operation.attributes},
         **{key: getattr(operation, key) for key in _COUNTS},
+        "domain": operation.domain,
+        "precision": operation.precision,
     }
 
 
@@ -213,6 +215,9 @@ def _operation(record: _Record) -> Operation:
         macs=record.count("macs"),
         params=record.count("params"),
         output_elements=record.count("output_elements"),
+        elementwise=record.count("elementwise"),
+        domain=record.get("domain", str),
+        precision=record.get("precision", str),
     )
 
 

@@ -63,3 +63,31 @@ def run_pass() -> Callable[[Pass, ComputeGraph], list[str]]:
         ]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def torch_macs() -> Callable[..., int]:
+    """Function: module and inputs -> half of what `torch.utils.flop_counter` counts for it.
+
+    The module runs on shapes alone, where torch has no fused recurrent and attention kernels that its counter could
+    not see into.
+    """
+    import copy  # here, since most tests of this folder need no torch
+
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    def count(module: torch.nn.Module, *inputs: torch.Tensor) -> int:
+        module = copy.deepcopy(module).eval().requires_grad_(False).to("meta")
+        fast = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
+                module(*(each.to("meta") for each in inputs))
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast)
+        assert counter.get_total_flops() % 2 == 0
+        return int(counter.get_total_flops()) // 2
+
+    return count

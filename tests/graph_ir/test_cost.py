@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import onnx
 import pytest
 
 IMAGE = "(float[2,6,10,12] x) => (float y)"
@@ -51,6 +52,39 @@ CASES = [
 def test_counts(graph, flow: str, nodes: str, weights: dict[str, object], macs: int, params: int) -> None:
     found = graph(f"{flow} {{ {nodes} }}", **weights)
     assert (found.macs, found.params) == (macs, params)
+
+
+HEADS = "(float[2,7,20] q, float[2,9,10] k, float[2,9,12] v) => (float y)"  # 4 heads of 5, 2 of 5 and of 6
+LINEAR = "(float[2,7,20] q, float[2,7,10] k, float[2,7,12] v, float[2,7,10] g, float[2,7,2] b) => (float y)"
+
+NEWER = [
+    # 18 offsets of a deformable convolution of 3 x 3
+    (19, "(float[2,6,10,12] x, float[2,18,8,10] o) => (float y)", "y = DeformConv(x, w, o)", {"w": (4, 6, 3, 3)},
+     2 * 80 * 4 * 54),
+    (23, HEADS, "y = Attention<q_num_heads=4, kv_num_heads=2>(q, k, v)", {}, 2 * 4 * 7 * 9 * (5 + 6)),
+    # 3 keys and values are cached
+    (23, "(float[2,4,7,5] q, float[2,4,1,5] k, float[2,4,1,6] v, float[2,4,3,5] p, float[2,4,3,6] r) => (float y)",
+     "y, m, n = Attention(q, k, v, , p, r)", {}, 2 * 4 * 7 * 4 * (5 + 6)),
+    # state of 5 x 6 for each of 2 heads: an update per head, a read per query head, delta rules read by keys as well
+    (27, LINEAR, 'y, s = LinearAttention<q_num_heads=4, kv_num_heads=2, update_rule="linear">(q, k, v)', {},
+     14 * 30 * (2 + 4)),
+    (27, LINEAR,
+     'y, s = LinearAttention<q_num_heads=4, kv_num_heads=2, update_rule="gated_delta">(q, k, v, , g, b)', {},
+     14 * 30 * (2 + 2 + 4)),
+    (27, "(float[2,6,10] x) => (float y)", "y, s = CausalConvWithState(x, w)", {"w": (6, 1, 4)}, 2 * 6 * 10 * 4),
+    (28, TEXT, "y = SwiGLU(x, x)", {}, 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("opset", "flow", "nodes", "weights", "macs"), NEWER, ids=[case[2][:50] for case in NEWER]
+)
+def test_counts_of_newer_opsets(
+    graph, opset: int, flow: str, nodes: str, weights: dict[str, object], macs: int
+) -> None:
+    if opset > onnx.defs.onnx_opset_version():
+        pytest.skip(f"the installed onnx has no opset {opset}")
+    assert graph(f"{flow} {{ {nodes} }}", opset, **weights).macs == macs
 
 
 @pytest.mark.parametrize(("heads", "kv_heads"), [(4, 4), (4, 2)])

@@ -7,8 +7,8 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from aiop.graph_ir.folding import fold
-from aiop.graph_ir.onnx_values import attribute_value
+from aiop.graph_ir.reading.folding import fold
+from aiop.graph_ir.reading.messages import attribute_value
 from aiop.graph_ir.values import LARGEST_FOLDED, Node, Tensor
 
 INTS = np.array([7, -7, 3, 0, 12])

@@ -15,7 +15,7 @@ from aiop.graph_ir import ComputeGraph, from_json, read_onnx, to_json
 from aiop.graph_ir.features import encode
 from aiop.graph_ir.hashing import content_hash
 from aiop.graph_ir.passes import canonicalise
-from aiop.graph_ir.wire import LARGEST_VALUE
+from aiop.graph_ir.reading.wire import LARGEST_VALUE
 from benchmarks.mutations import tampered
 
 CONVOLUTIONS = """(float[1,3,16,16] x) => (float[1,4] y) {

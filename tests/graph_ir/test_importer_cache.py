@@ -245,6 +245,15 @@ def test_lists_of_every_length(cache: Path, count: int) -> None:
     ]
 
 
+def test_element_operations_count_as_in_a_file(cache: Path) -> None:
+    (found,) = read_cache(write(cache, [entry(mobile_graph().finish())]))
+    factors = {"BatchNorm": 2, "Relu": 1, "Add": 1, "Mul": 1, "Sigmoid": 4, "Concat": 0, "Reshape": 0}
+    met = [operation for operation in found.graph.operations if operation.op in factors]
+    assert {operation.op for operation in met} >= {"BatchNorm", "Add"}
+    for operation in met:
+        assert operation.elementwise == factors[operation.op] * operation.output_elements
+
+
 def test_shared_values_come_out_in_every_place(cache: Path) -> None:
     config = [["conv3x3", "maxpool3x3"], ("conv3x3", 3)]
     graph = small_graph().finish()

@@ -35,7 +35,7 @@ def test_networkx_has_nodes_and_edges(small: ComputeGraph) -> None:
     assert result.nodes[1] == {
         "name": "a", "op": "Conv", "onnx_type": "Conv", "kernel": (3, 3), "stride": (2, 2), "dilation": (1, 1),
         "padding": (1, 1, 1, 1), "groups": 1, "bias": True, "macs": 64 * 8 * 27, "params": 224,
-        "output_elements": 512, "shape": (1, 8, 8, 8), "dtype": "float32",
+        "output_elements": 512, "elementwise": 512, "shape": (1, 8, 8, 8), "dtype": "float32",
     }  # fmt: skip
     assert result.edges[0, 1] == {"tensor": "image", "shape": (1, 3, 16, 16), "dtype": "float32"}
     assert result.graph["macs"] == small.macs

@@ -12,7 +12,9 @@ import pytest
 
 from aiop.errors import AiopError
 from aiop.graph_ir import read_onnx
-from aiop.graph_ir.wire import LARGEST_VALUE, load_without_weights, parse_without_weights
+from aiop.graph_ir.reading import outline as onnx_outline
+from aiop.graph_ir.reading import wire
+from aiop.graph_ir.reading.wire import LARGEST_VALUE, load_without_weights, parse_without_weights
 
 LAYERS = 12
 TEXT = "(float[1,2048] x) => (float y) { %s y = Relu(a12) }"
@@ -141,3 +143,29 @@ def test_a_path_that_is_no_network(tmp_path: Path) -> None:
 def test_bytes_that_are_no_network(data: bytes) -> None:
     with pytest.raises(AiopError, match="not an ONNX network"):
         read_onnx(data)
+
+
+@pytest.mark.parametrize("worth_asking", [0, 1 << 22])
+def test_more_nodes_than_memory_is_there_for(network, monkeypatch, tmp_path: Path, worth_asking: int) -> None:
+    nodes = " ".join(f"a{i + 1} = Relu({'x' if i == 0 else f'a{i}'})" for i in range(4000))
+    path = tmp_path / "many.onnx"
+    path.write_bytes(network(f"(float[1] x) => (float y) {{ {nodes} y = Relu(a4000) }}").SerializeToString())
+    assert path.stat().st_size > LARGEST_VALUE
+    monkeypatch.setattr(wire, "_WORTH_ASKING", worth_asking)
+    assert len(read_onnx(path).operations) == 4002
+    monkeypatch.setattr(wire, "_MOST_PARTS", 4000)
+    with pytest.raises(AiopError, match=r"many\.onnx: the file has more than 4,000 nodes"):
+        read_onnx(path)
+
+
+def test_a_large_graph_is_outlined_in_parts(network, monkeypatch) -> None:
+    nodes = " ".join(f"a{i + 1} = Relu({'x' if i == 0 else f'a{i}'})" for i in range(10))
+    model = network(f"(float[1] x) => (float y) {{ {nodes} y = Relu(a10) }}")
+    whole = read_onnx(model)
+    monkeypatch.setattr(onnx_outline, "_AT_ONCE", 3)
+    assert [node.name or node.output[0] for node in onnx_outline.outline(model.graph)][::5] == [
+        "a1",
+        "a6",
+        "y",
+    ]
+    assert read_onnx(model).operations == whole.operations

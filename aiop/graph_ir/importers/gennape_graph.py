@@ -9,15 +9,17 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
+from aiop.graph_ir.elementwise import element_operations
 from aiop.graph_ir.graph import ComputeGraph, Operation, TensorSpec
 from aiop.graph_ir.importers.gennape_nodes import CacheNode, GraphError, read_nodes
 from aiop.graph_ir.importers.pickle_reader import Record
+from aiop.graph_ir.values import Node, Tensor
 
 __all__ = ["to_graph"]
 
 LARGEST_TENSOR = 1 << 40
 
-_SIXTH = 0.1666666716337204  # 1/6 as the float32 that an ONNX attribute is
+_SIXTH = 0.1667  # 1/6, as precise as attributes are kept
 
 # Kind -> canonical operator, ONNX operator, of what needs neither weights nor a window.
 _PLAIN = {
@@ -131,8 +133,11 @@ class _Builder:
         more: dict[str, Any] = {}
         if op == "HardSigmoid":
             more["attributes"] = (("alpha", _SIXTH),)
+        elif op == "Clip":
+            more["scalars"] = (0.0, 6.0)
         elif kind == "concat":
-            more["attributes"] = (("axis", 1),)
+            parts = tuple(self.tensors[key].shape[1] for key in inputs)
+            more["attributes"] = (("axis", 1), ("parts", parts))
         elif kind == "zero":
             more["scalars"] = (0.0,)
         elif op in ("SpaceToDepth", "DepthToSpace"):
@@ -233,10 +238,19 @@ class _Builder:
         if elements > LARGEST_TENSOR:
             raise GraphError(f"node {name[:80]!r} would give a tensor of shape {list(shape)}")
         self.tensors[name] = self._spec(shape)
-        self.operations.append(
-            Operation(name, op, onnx_type, inputs, (name,), output_elements=elements, **more)
-        )
+        operation = Operation(name, op, onnx_type, inputs, (name,), output_elements=elements, **more)
+        operation.elementwise = self._element_operations(operation, shape)
+        self.operations.append(operation)
         return name
+
+    def _element_operations(self, operation: Operation, shape: tuple[int, ...]) -> int:
+        """Return what is counted of the same operation in a file."""
+        read = [Tensor(key, self.tensors[key].shape, "float32") for key in operation.inputs]
+        trained = [None] * len(operation.weights)
+        node = Node(
+            operation.name, operation.onnx_type, "", dict(operation.attributes), [*read, *trained], 1, 17
+        )
+        return element_operations(operation, node, [Tensor(operation.name, shape, "float32")])
 
 
 def _padding(

@@ -27,7 +27,7 @@ from onnx import numpy_helper
 
 from aiop.errors import AiopError
 from aiop.graph_ir.graph import ComputeGraph
-from aiop.graph_ir.onnx_reader import read_onnx
+from aiop.graph_ir.reading.reader import read_onnx
 
 if TYPE_CHECKING:
     import torch
@@ -328,7 +328,8 @@ def _count_parameters(network: onnx.ModelProto, graph: ComputeGraph, module: tor
     left: set[int] = set().union(*constant.values())
     counts: dict[str, int] = {}
     for node in network.graph.node:
-        sources = [constant.get(key) for key in node.input if key]
+        read = node.input[:1] if node.op_type == "CastLike" else node.input  # the second says a type only
+        sources = [constant.get(key) for key in read if key]
         roots: set[int] = set().union(*(source for source in sources if source is not None))
         if all(source is not None for source in sources) and node.op_type != "If":
             constant.update(dict.fromkeys(node.output, roots))

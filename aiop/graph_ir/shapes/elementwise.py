@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from aiop.graph_ir.shapes.base import ShapeError, axes_of, axis_of, first, rules
+from aiop.graph_ir.shapes.base import axes_of, axis_of, broadcast, first, rules
 from aiop.graph_ir.values import Node, Shape
 
 __all__ = ["RULES"]
@@ -24,10 +22,7 @@ def _broadcast(node: Node) -> list[Shape]:
             continue
         if node.opset < 7 and node.get("broadcast", 0):
             continue  # before opset 7 the second operand was laid along `axis` and never grew the first
-        try:
-            shape = tuple(int(extent) for extent in np.broadcast_shapes(shape, tensor.shape))
-        except ValueError as error:
-            raise ShapeError(f"cannot broadcast {list(shape)} with {list(tensor.shape)}") from error
+        shape = broadcast(shape, tensor.shape)
     return [shape]
 
 

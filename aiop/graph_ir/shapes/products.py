@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
+from aiop.graph_ir.einsum import Einsum, EinsumError, parse_einsum
+from aiop.graph_ir.shapes.base import ShapeError, broadcast, first, rules
+from aiop.graph_ir.values import Node, Shape
 
-from aiop.graph_ir.shapes.base import ShapeError, first, rules
-from aiop.graph_ir.values import Node, Shape, UnknownValue
-
-__all__ = ["RULES", "einsum_extents"]
+__all__ = ["RULES", "einsum_of"]
 
 
 def _gemm(node: Node) -> list[Shape]:
@@ -37,39 +36,24 @@ def _matmul(node: Node) -> list[Shape]:
     batch = a[:-2]
     if batch != b[:-2]:
         try:
-            batch = tuple(int(extent) for extent in np.broadcast_shapes(batch, b[:-2]))
-        except ValueError as error:
+            batch = broadcast(batch, b[:-2])
+        except ShapeError as error:
             raise ShapeError(f"multiplies {list(left)} with {list(right)}") from error
     tail = (() if len(left) == 1 else (a[-2],)) + (() if len(right) == 1 else (b[-1],))
     return [batch + tail]
 
 
-def einsum_extents(node: Node) -> tuple[dict[str, int], list[str], str]:
-    """Return (extent of every index, the operands' indices, the output's indices) of an Einsum without ellipsis."""
-    equation = str(node.get("equation", "")).replace(" ", "")
-    left, _, right = equation.partition("->")
-    operands = left.split(",")
-    if "." in equation or len(operands) != len(node.inputs):
-        raise UnknownValue(f"equation {equation!r} is not understood")
-    extents: dict[str, int] = {}
-    for letters, tensor in zip(operands, node.inputs, strict=True):
-        if tensor is None or len(letters) != len(tensor.shape):
-            raise ShapeError(f"equation {equation!r} does not fit its inputs")
-        for letter, extent in zip(letters, tensor.shape, strict=True):
-            known = extents.get(letter, 1)
-            if known != extent and 1 not in (known, extent):
-                raise ShapeError(f"equation {equation!r} does not fit its inputs")
-            extents[letter] = extent if known == 1 else known
-    if "->" not in equation:
-        right = "".join(sorted(letter for letter in extents if left.count(letter) == 1))
-    if not set(right) <= set(extents):
-        raise ShapeError(f"equation {equation!r} names an output index that no input has")
-    return extents, operands, right
+def einsum_of(node: Node) -> Einsum:
+    """Return the equation of an Einsum over its inputs."""
+    shapes = [tensor.shape for tensor in node.inputs if tensor is not None]
+    try:
+        return parse_einsum(str(node.get("equation", "")), shapes)
+    except EinsumError as error:
+        raise ShapeError(f"has the {error}") from error
 
 
 def _einsum(node: Node) -> list[Shape]:
-    extents, _, right = einsum_extents(node)
-    return [tuple(extents[letter] for letter in right)]
+    return [einsum_of(node).shape]
 
 
 def _recurrent(node: Node) -> list[Shape]:

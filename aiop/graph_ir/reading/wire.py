@@ -14,6 +14,8 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from aiop.errors import AiopError
+from aiop.graph_ir.reading.outline import parts
+from aiop.graph_ir.reading.text import is_text, parse_text
 
 __all__ = ["LARGEST_VALUE", "load_without_weights", "parse_without_weights"]
 
@@ -30,8 +32,10 @@ _NODE: _Plan = {5: _ATTRIBUTE}
 _GRAPH: _Plan = {1: _NODE, 5: _TENSOR, 15: _SPARSE}
 _ATTRIBUTE[6] = _ATTRIBUTE[11] = _GRAPH
 _FUNCTION: _Plan = {7: _NODE}
-_MODEL: _Plan = {7: _GRAPH, 25: _FUNCTION}
+_MODEL: _Plan = {7: _GRAPH, 20: None, 25: _FUNCTION}  # 20: how the network is trained
 _DEEPEST = 64
+_WORTH_ASKING = 1 << 22  # bytes
+_MOST_PARTS = 400_000  # of one message: each takes a thousand bytes of memory once it is read
 
 
 def load_without_weights(path: Path) -> onnx.ModelProto:
@@ -45,7 +49,7 @@ def load_without_weights(path: Path) -> onnx.ModelProto:
         if size == 0:
             raise AiopError(f"{path}: the file is empty, not an ONNX network; export the network again")
         with path.open("rb") as handle:
-            if size <= LARGEST_VALUE:
+            if size <= _WORTH_ASKING:
                 return parse_without_weights(handle.read(), str(path))
             with mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
                 return parse_without_weights(mapped, str(path))
@@ -56,9 +60,16 @@ def load_without_weights(path: Path) -> onnx.ModelProto:
 
 def parse_without_weights(data: bytes | mmap.mmap, name: str) -> onnx.ModelProto:
     """Return the network serialised in ``data``, large tensor values left out; ``name`` is for error messages."""
+    if is_text(data):
+        return parse_text(data, name)
     model = onnx.ModelProto()
     try:
-        model.ParseFromString(_stripped(data) if len(data) > LARGEST_VALUE else bytes(data))
+        if isinstance(data, bytes) and _is_light(data):
+            model.ParseFromString(data)
+        else:
+            model.ParseFromString(_stripped(data))
+    except AiopError as error:
+        raise AiopError(f"{name}: {error}") from error
     except (DecodeError, MemoryError, RecursionError) as error:
         raise AiopError(
             f"{name}: not an ONNX network (the bytes are not an ONNX message); export the network again"
@@ -66,6 +77,24 @@ def parse_without_weights(data: bytes | mmap.mmap, name: str) -> onnx.ModelProto
     if not model.HasField("graph") or not (model.graph.node or model.graph.output):
         raise AiopError(f"{name}: not an ONNX network (the message holds no graph); export the network again")
     return model
+
+
+def _is_light(data: bytes) -> bool:
+    """Return whether a serialised network has no large tensors, as far as that is worth asking the protobuf parser."""
+    if len(data) <= LARGEST_VALUE:
+        return True
+    if len(data) > _WORTH_ASKING:
+        return False
+    count, largest = parts(data)
+    if count > _MOST_PARTS:
+        raise _too_many()
+    return largest <= LARGEST_VALUE
+
+
+def _too_many() -> AiopError:
+    return AiopError(
+        f"the file has more than {_MOST_PARTS:,} nodes or constants, too many to read; split the network"
+    )
 
 
 def _stripped(data: bytes | mmap.mmap) -> bytes:
@@ -92,9 +121,12 @@ def _strip(
     """
     if depth > _DEEPEST:
         raise DecodeError("nested too deep")
-    size, copied = 0, at
+    size, copied, parts = 0, at, 0
     while at < end:
         start = at
+        parts += 1
+        if parts > _MOST_PARTS and plan is not _TENSOR:
+            raise _too_many()
         key = view[at]
         at += 1
         if key >= 0x80:

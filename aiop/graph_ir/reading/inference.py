@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import onnx
@@ -10,12 +11,10 @@ from onnx import numpy_helper
 
 from aiop.errors import AiopError
 from aiop.graph_ir.shapes import SHAPE_RULES, ShapeError
+from aiop.graph_ir.shapes.bounds import BOUNDS
 from aiop.graph_ir.values import DTYPES, Node, Shape, UnknownValue
 
-__all__ = ["DOMAINS", "Inference", "label", "output_dtypes"]
-
-DOMAINS = frozenset({"", "ai.onnx", "com.microsoft"})
-"""Domains whose operators are known by their type alone."""
+__all__ = ["Inference", "label"]
 
 _OpenShape = tuple[int | None, ...]
 _STANDARD = ("", "ai.onnx")
@@ -30,10 +29,23 @@ class Inference:
     a rule, by the onnx package's inference of one node; at last by what the file itself declares.
     """
 
-    def __init__(self, model: onnx.ModelProto, notes: list[str]) -> None:
+    def __init__(self, model: onnx.ModelProto, notes: list[str], *, zeros: bool = False) -> None:
         self._model = model
         self._notes = notes
+        self._graph = model.graph
+        self._least = 0 if zeros else 1  # many exporters write 0 for a size that is open
         self._declared: dict[str, _OpenShape] | None = None
+        self.guesses = 0  # nodes whose shapes did not come from a rule
+
+    @contextmanager
+    def within(self, graph: onnx.GraphProto) -> Iterator[None]:
+        """Take what is declared from a subgraph while its nodes are read."""
+        around, self._graph = (self._graph, self._declared), graph
+        self._declared = None
+        try:
+            yield
+        finally:
+            self._graph, self._declared = around
 
     def infer(self, node: Node, proto: onnx.NodeProto) -> list[Shape]:
         """Return the shape of every output; shapes that do not fit are an `AiopError`."""
@@ -47,7 +59,8 @@ class Inference:
         return shapes
 
     def _shapes(self, node: Node, proto: onnx.NodeProto) -> list[Shape]:
-        rule = SHAPE_RULES.get(node.type) if node.domain in DOMAINS else None
+        known = SHAPE_RULES.get(node.domain)
+        rule = None if known is None else known.get(node.type)
         if rule is None:
             return self._fallback(node, proto, "")
         try:
@@ -57,51 +70,73 @@ class Inference:
 
     def _fallback(self, node: Node, proto: onnx.NodeProto, missing: str) -> list[Shape]:
         """Return shapes without a rule; ``missing`` says which value one lacked, and is empty where there is none."""
+        self.guesses += 1
         inferred = _infer_one(node, proto, self._model) or [None] * len(proto.output)
+        bounds = _bounds(node)
         shapes: list[Shape] = []
-        for key, found in zip(proto.output, inferred, strict=False):
-            shape = self._complete(found, self._declaration(key))
+        for index, (key, found) in enumerate(zip(proto.output, inferred, strict=False)):
+            shape = self._merged(found, self.declared(key))
+            bound = bounds[index] if index < len(bounds) else None
             first = node.input(0)
             if not key:
                 shapes.append(())
+            elif shape is not None and None not in shape:
+                shapes.append(tuple(extent or 0 for extent in shape))
+            elif bound is not None and (shape is None or len(shape) == len(bound)):
+                known = shape or (None,) * len(bound)
+                read = tuple(b if extent is None else extent for b, extent in zip(bound, known, strict=True))
+                self._notes.append(
+                    f"the shape of {label(node, proto)} depends on the data and is read as {list(read)}"
+                )
+                shapes.append(read)
             elif shape is None and node.domain not in _STANDARD and first is not None:
                 self._notes.append(
-                    f"operator {node.domain}::{node.type} is unknown: output shape taken from its input"
+                    f"operator {node.domain}::{node.type} has no shape rule: its output is read as large as its input"
                 )
                 shapes.append(first.shape)
-            elif shape is None or (missing and None in shape):
+            elif shape is None or (missing and None in shape[1:]):
                 raise AiopError(
                     f"the output shape of {label(node, proto)} cannot be known: "
                     f"{missing or 'the operator has no shape rule'}; "
                     "fold the network's constants first (for example with onnxsim)"
                 )
             else:
-                if None in shape:
+                if None in shape[1:]:
                     self._notes.append(f"a size of {label(node, proto)} depends on the data and is read as 1")
                 shapes.append(tuple(1 if extent is None else extent for extent in shape))
         return shapes
 
     @staticmethod
-    def _complete(found: _OpenShape | None, declared: _OpenShape | None) -> _OpenShape | None:
-        """Return what is known from two sources; an open first axis is a batch, and read as 1."""
+    def _merged(found: _OpenShape | None, declared: _OpenShape | None) -> _OpenShape | None:
+        """Return what is known from two sources."""
         if found is None or declared is None or len(found) != len(declared):
-            shape = declared if found is None else found
-        else:
-            shape = tuple(b if a is None else a for a, b in zip(found, declared, strict=True))
-        return (1, *shape[1:]) if shape and shape[0] is None else shape
+            return declared if found is None else found
+        return tuple(b if a is None else a for a, b in zip(found, declared, strict=True))
 
-    def _declaration(self, key: str) -> _OpenShape | None:
+    def declared(self, key: str) -> _OpenShape | None:
+        """Return the shape that the file declares for a tensor, ``None`` for what it leaves open."""
         if self._declared is None:
             self._declared = {
-                value.name: _open_shape(value.type.tensor_type.shape.dim)
-                for value in (*self._model.graph.value_info, *self._model.graph.output)
+                value.name: _open_shape(value.type.tensor_type.shape.dim, self._least)
+                for value in (*self._graph.value_info, *self._graph.output)
                 if value.type.tensor_type.HasField("shape")
             }
         return self._declared.get(key)
 
 
-def _open_shape(dims: Iterable[onnx.TensorShapeProto.Dimension]) -> _OpenShape:
-    return tuple(int(dim.dim_value) if dim.dim_value > 0 else None for dim in dims)
+def _open_shape(dims: Iterable[onnx.TensorShapeProto.Dimension], least: int) -> _OpenShape:
+    return tuple(
+        int(dim.dim_value) if dim.HasField("dim_value") and dim.dim_value >= least else None for dim in dims
+    )
+
+
+def _bounds(node: Node) -> list[Shape]:
+    """Return the shapes to read where the true ones depend on data; none where nothing can be said."""
+    rule = BOUNDS.get(node.type) if node.domain in _STANDARD else None
+    try:
+        return [] if rule is None else rule(node)
+    except (UnknownValue, ShapeError, ValueError):
+        return []
 
 
 def label(node: Node, proto: onnx.NodeProto) -> str:
@@ -134,47 +169,3 @@ def _infer_one(node: Node, proto: onnx.NodeProto, model: onnx.ModelProto) -> lis
             dims = found.tensor_type.shape.dim
             shapes.append(tuple(int(dim.dim_value) if dim.HasField("dim_value") else None for dim in dims))
     return shapes
-
-
-def output_dtypes(node: Node, count: int) -> list[str]:
-    """Return the element type of each of ``count`` outputs: the first input's, where an operator has no other rule."""
-    rule = _DTYPE_RULES.get(node.type)
-    return [_first_dtype(node)] * count if rule is None else rule(node, count)
-
-
-def _first_dtype(node: Node) -> str:
-    for tensor in node.inputs:
-        if tensor is not None:
-            return tensor.dtype
-    return "float32"
-
-
-def _cast(node: Node, count: int) -> list[str]:
-    return [DTYPES.get(node.get("to", 1), "float32")] * count
-
-
-def _like_second(node: Node, count: int) -> list[str]:
-    second = node.input(1)
-    return [_first_dtype(node) if second is None else second.dtype] * count
-
-
-def _fill(node: Node, count: int) -> list[str]:
-    fill = node.get("value")
-    return ["float32" if fill is None else str(fill.dtype)] * count
-
-
-_DTYPE_RULES: dict[str, Callable[[Node, int], list[str]]] = {
-    "Cast": _cast,
-    "CastLike": _like_second,
-    "Where": _like_second,
-    "ConstantOfShape": _fill,
-    "TopK": lambda node, count: [_first_dtype(node), "int64"],
-    **dict.fromkeys(
-        "Equal Greater GreaterOrEqual Less LessOrEqual And Or Xor Not IsNaN IsInf".split(),
-        lambda node, count: ["bool"] * count,
-    ),
-    **dict.fromkeys(
-        "ArgMax ArgMin NonZero NonMaxSuppression".split(),
-        lambda node, count: ["int64"] * count,
-    ),
-}

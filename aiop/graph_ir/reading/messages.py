@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,11 +15,12 @@ from onnx import numpy_helper
 from aiop.errors import AiopError
 from aiop.graph_ir.values import DTYPES, LARGEST_FOLDED, LARGEST_TENSOR, Array, Shape, Tensor
 
-__all__ = ["attribute_value", "constant", "input_shape", "sparse_constant"]
+__all__ = ["attribute_value", "constant", "sparse_constant", "weights_in_nodes"]
 
 _NO_NUMBERS = (onnx.TensorProto.STRING, onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128)
+_EXTERNAL = onnx.TensorProto.EXTERNAL
 _RAW: dict[int, Any] = {1: np.float32, 7: np.int64} if sys.byteorder == "little" else {}
-_EXAMPLE = (1, 3, 224, 224)
+_MOST_AXES = 64
 
 
 def constant(name: str, proto: onnx.TensorProto) -> Tensor:
@@ -27,13 +28,13 @@ def constant(name: str, proto: onnx.TensorProto) -> Tensor:
 
     A negative or absurd size is an `AiopError`.
     """
-    shape = tuple(proto.dims)
+    shape = tuple(proto.dims[:])
     if shape and min(shape) < 0:
         raise AiopError(f"constant {name!r} has a negative size {list(shape)}; export the network again")
     tensor = Tensor(name, shape, DTYPES.get(proto.data_type, "float32"), constant=True)
     if tensor.elements > LARGEST_TENSOR:
         raise AiopError(f"constant {name!r} of shape {list(shape)} is too large; export the network again")
-    if tensor.elements <= LARGEST_FOLDED:
+    if tensor.elements <= LARGEST_FOLDED and proto.data_location != _EXTERNAL:
         tensor.set_value(partial(_tensor_value, proto, shape))
     return tensor
 
@@ -46,11 +47,67 @@ def sparse_constant(name: str, proto: onnx.SparseTensorProto) -> Tensor:
     return tensor
 
 
+def weights_in_nodes(graph: onnx.GraphProto, weighted: Collection[str]) -> bool:
+    """Return whether operators of the types ``weighted`` take most numbers from Constant and ConstantOfShape nodes.
+
+    Most files keep their weights among the initializers, and what they give as nodes are literals. Files that leave out
+    the values of their weights make them of a shape among the initializers.
+    """
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    if _few_in_nodes(graph, weighted, stored):
+        return False
+    # how many numbers, and whether a node gives them
+    numbers = {name: (math.prod(tensor.dims), False) for name, tensor in stored.items()}
+    literals = sum([math.prod(node.attribute[0].t.dims) for node in graph.node if node.op_type == "Constant"])
+    if literals < sum([count for count, _ in numbers.values()]) and not any(
+        node.op_type == "ConstantOfShape" and node.input[0] in stored for node in graph.node
+    ):
+        return False  # wherever they are read
+    here = elsewhere = 0
+    for node in graph.node:
+        if node.op_type == "Constant":
+            numbers[node.output[0]] = sum(math.prod(each.t.dims) for each in node.attribute), True
+        elif node.op_type == "ConstantOfShape" and (size := stored.get(node.input[0])):
+            extents = constant(size.name, size).value
+            if extents is not None and extents.size <= _MOST_AXES:
+                numbers[node.output[0]] = math.prod(extents.tolist()), True
+        elif node.op_type in weighted:
+            for key in node.input:
+                count, from_nodes = numbers.get(key, (0, False))
+                if from_nodes:
+                    here += count
+                else:
+                    elsewhere += count
+        elif node.input and all(key in numbers for key in node.input):
+            # computed: as large as the largest part
+            numbers.update(dict.fromkeys(node.output, max(numbers[key] for key in node.input)))
+    return here > elsewhere
+
+
+def _few_in_nodes(
+    graph: onnx.GraphProto, weighted: Collection[str], stored: Mapping[str, onnx.TensorProto]
+) -> bool:
+    """Return whether what the weighted operators take straight from initializers is more than nodes could give them."""
+    read: list[str] = []
+    most = 0
+    for node in graph.node:
+        kind = node.op_type
+        if kind in weighted:
+            read += node.input[:]
+        elif kind == "ConstantOfShape":
+            return False
+        elif kind == "Constant":
+            for each in node.attribute[:]:
+                most = max(most, math.prod(each.t.dims[:]))
+    elsewhere = [stored[key].dims[:] for key in read if key in stored]
+    return sum(map(math.prod, elsewhere)) >= most * (len(read) - len(elsewhere))
+
+
 def _tensor_value(proto: onnx.TensorProto, shape: Shape) -> Array | None:
     """Return the values of a small tensor, ``None`` where the file keeps them elsewhere or they are no real numbers."""
     kind = proto.data_type
     try:
-        if kind in _NO_NUMBERS or proto.data_location == onnx.TensorProto.EXTERNAL:
+        if kind in _NO_NUMBERS or proto.data_location == _EXTERNAL:
             return None
         if 0 in shape:
             return np.zeros(shape, np.int64 if kind == onnx.TensorProto.INT64 else np.float32)
@@ -83,56 +140,3 @@ _ATTRIBUTES: dict[int, Any] = {
     onnx.AttributeProto.INTS: lambda proto: list(proto.ints),
     onnx.AttributeProto.STRINGS: lambda proto: [text.decode("utf-8", "replace") for text in proto.strings],
 }
-
-
-def input_shape(value: onnx.ValueInfoProto, given: Sequence[int] | None) -> Shape:
-    """Return the shape of a network's input: the one given by the user, or the file's with an open batch read as 1.
-
-    What is open, no tensor, or does not fit what the file declares is an `AiopError` that says how to give a shape.
-    """
-    name = value.name
-    kind = value.type.WhichOneof("value")
-    if kind != "tensor_type":
-        raise AiopError(
-            f"input {name!r} is a {kind or 'value without a type'}, not a tensor; "
-            "export the network with tensors as inputs"
-        )
-    declared = value.type.tensor_type.HasField("shape")
-    dims = value.type.tensor_type.shape.dim
-    if given is not None:
-        shape = tuple(int(extent) for extent in given)
-        if not shape or min(shape) < 1:
-            raise AiopError(f"shape {list(shape)} given for input {name!r} needs sizes of 1 or more")
-        if declared and len(dims) != len(shape):
-            raise AiopError(
-                f"shape {list(shape)} given for input {name!r} has {len(shape)} axes where the file has {len(dims)}; "
-                f"give it as {_hint(name, _sizes(dims))}"
-            )
-        return _checked(name, shape)
-    if not declared:
-        raise AiopError(f"input {name!r} has no shape; give it: {_hint(name, _EXAMPLE)}")
-    for axis, dim in enumerate(dims):
-        if axis and dim.dim_value < 1:
-            label = f" ({dim.dim_param!r})" if dim.dim_param else ""
-            raise AiopError(
-                f"input {name!r} has no fixed size on axis {axis}{label}; give it: {_hint(name, _sizes(dims))}"
-            )
-    return _checked(name, tuple(max(1, int(dim.dim_value)) for dim in dims))
-
-
-def _checked(name: str, shape: Shape) -> Shape:
-    if math.prod(shape) > LARGEST_TENSOR:
-        raise AiopError(
-            f"input {name!r} of shape {list(shape)} is too large; give it: {_hint(name, _EXAMPLE)}"
-        )
-    return shape
-
-
-def _sizes(dims: Sequence[Any]) -> list[int]:
-    """Return the declared sizes, those of a usual image where they are open."""
-    usual = (1, *(3,) * (len(dims) > 3), *(224,) * len(dims))
-    return [int(dim.dim_value) if dim.dim_value > 0 else size for dim, size in zip(dims, usual, strict=False)]
-
-
-def _hint(name: str, shape: Sequence[int]) -> str:
-    return f"--shape {name}={','.join(map(str, shape))}"

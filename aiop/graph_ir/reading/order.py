@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Container
+from typing import TypeVar
 
 import onnx
 
 from aiop.errors import AiopError
+from aiop.graph_ir.reading.outline import NodeOutline
 
 __all__ = ["in_order"]
 
+_Node = TypeVar("_Node", onnx.NodeProto, NodeOutline)
 
-def in_order(nodes: list[onnx.NodeProto], known: Container[str]) -> list[onnx.NodeProto]:
+
+def in_order(nodes: list[_Node], known: Container[str]) -> list[_Node]:
     """Return nodes in topological order, which files should have but some do not; ``known`` tensors need no node.
 
     A tensor that no node computes, and a cycle, are an `AiopError`.
@@ -32,7 +36,7 @@ def in_order(nodes: list[onnx.NodeProto], known: Container[str]) -> list[onnx.No
             users.setdefault(maker, []).append(index)
             missing[index] += 1
     ready = [index for index, count in enumerate(missing) if count == 0][::-1]
-    order: list[onnx.NodeProto] = []
+    order: list[_Node] = []
     while ready:
         index = ready.pop()
         order.append(nodes[index])

@@ -1,0 +1,1 @@
+"""ONNX -> compute graph: what a file says, node by node, brought to operations."""
