@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING
 from aiop.errors import AiopError
 
 if TYPE_CHECKING:
+    from aiop.graph_ir.registry import operator
     from aiop.inspection import inspect
     from aiop.predictor import load
     from aiop.tasks import build
     from aiop.tasks.networks import read
 
 __version__ = "0.1.0"
-__all__ = ["AiopError", "__version__", "build", "inspect", "load", "read"]
+__all__ = ["AiopError", "__version__", "build", "inspect", "load", "operator", "read"]
 
 _HOMES = {
     "build": "aiop.tasks",
     "inspect": "aiop.inspection",
     "load": "aiop.predictor",
+    "operator": "aiop.graph_ir.registry",
     "read": "aiop.tasks.networks",
 }
 

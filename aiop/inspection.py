@@ -10,6 +10,7 @@ from typing import Any
 from aiop.graph_ir import ComputeGraph, Operation, TensorSpec
 from aiop.graph_ir.hashing import content_hash
 from aiop.graph_ir.passes import canonicalise
+from aiop.graph_ir.unknown import unknown_operators
 from aiop.tasks.networks import read
 
 __all__ = ["Inspection", "inspect"]
@@ -24,6 +25,7 @@ class OperatorTotal:
 
     count: int = 0
     macs: int = 0
+    elementwise: int = 0
     params: int = 0
     activations: int = 0
 
@@ -32,6 +34,7 @@ class OperatorTotal:
         return OperatorTotal(
             self.count + 1,
             self.macs + operation.macs,
+            self.elementwise + operation.elementwise,
             self.params + operation.params,
             self.activations + (operation.output_elements if operation.macs else 0),
         )
@@ -41,23 +44,31 @@ class OperatorTotal:
 class Inspection(Mapping[str, Any]):
     """Operators, shapes and costs of one network: attributes, and the same as a read-only mapping.
 
-    ``macs`` counts convolutions, transposed convolutions and matrix products only, ``flops`` is twice that.
+    ``macs`` counts convolutions, transposed convolutions and matrix products only, ``flops`` is twice that, and
+    ``elementwise`` counts operations on single elements, which neither of them holds (`aiop.graph_ir.elementwise`).
     ``params`` are trained numbers (no running statistics), ``activations`` the elements written by the
     operations that have MACs. ``inputs`` and ``outputs`` map a tensor name to its ``shape`` and ``dtype``.
-    ``operators`` maps an operator to its ``count``, ``macs``, ``params`` and ``activations``, most MACs first.
-    ``hash`` is that of the canonical graph: names and the order of nodes do not change it.
+    ``operators`` maps an operator to its ``count``, ``macs``, ``elementwise``, ``params`` and ``activations``, most
+    MACs first. ``unknown`` maps an unknown operator to its ``count``, its ``share`` of the nodes and the line of code
+    to ``register`` it with (`aiop.operator`).
+    ``precision`` maps a number format to its share of the MACs (of the nodes where there are no MACs), the largest
+    first: that of the weights or, in a product of activations, of these. ``hash`` is that of the canonical graph:
+    names, the order of nodes and number formats do not change it.
     """
 
     network: str
     nodes: int
     macs: int
     flops: int
+    elementwise: int
     params: int
     activations: int
+    precision: dict[str, float]
     inputs: dict[str, dict[str, Any]]
     outputs: dict[str, dict[str, Any]]
     hash: str
     operators: dict[str, dict[str, int]]
+    unknown: dict[str, dict[str, Any]]
     opset: int
     producer: str
     notes: tuple[str, ...]
@@ -94,21 +105,28 @@ def inspect(net: str | Path | ComputeGraph, shapes: Mapping[str, Sequence[int]] 
     """
     graph = net if isinstance(net, ComputeGraph) else read(net, shapes=shapes)
     nodes = _nodes(graph)
+    canonical = canonicalise(graph)
     totals: dict[str, OperatorTotal] = {}
     for operation in nodes:
         totals[operation.op] = totals.get(operation.op, OperatorTotal()).plus(operation)
-    by_cost = sorted(totals.items(), key=lambda item: (-item[1].macs, -item[1].count, item[0]))
+    by_cost = sorted(totals.items(), key=lambda item: (-item[1].macs, -item[1].elementwise, item[0]))
     return Inspection(
         network=graph.name if isinstance(net, ComputeGraph) else str(net),
         nodes=len(nodes),
         macs=graph.macs,
         flops=graph.flops,
+        elementwise=graph.elementwise,
         params=graph.params,
         activations=graph.activations,
+        precision=_precisions(canonical),
         inputs={name: _spec(graph.tensors[name]) for name in graph.inputs},
         outputs={name: _spec(graph.tensors[name]) for name in graph.outputs},
-        hash=content_hash(canonicalise(graph)),
+        hash=content_hash(canonical),
         operators={operator: asdict(total) for operator, total in by_cost},
+        unknown={
+            unknown.name: {"count": unknown.count, "share": unknown.share, "register": unknown.registration}
+            for unknown in unknown_operators(graph.operations)
+        },
         opset=graph.opset,
         producer=graph.producer,
         notes=graph.notes,
@@ -120,6 +138,20 @@ def _nodes(graph: ComputeGraph) -> list[Operation]:
     return [operation for operation in graph.operations if operation.op != INPUT_OPERATOR]
 
 
+def _precisions(canonical: ComputeGraph) -> dict[str, float]:
+    """Return the share of every number format: only the canonical form tells what flows between quantisations."""
+    weighed = [(operation.precision, operation.macs) for operation in _nodes(canonical)]
+    if not canonical.macs:
+        weighed = [(precision, 1) for precision, _ in weighed]
+    totals: dict[str, int] = {}
+    for precision, amount in weighed:
+        if amount:
+            totals[precision] = totals.get(precision, 0) + amount
+    whole = sum(totals.values())
+    by_share = sorted(totals.items(), key=lambda item: (-item[1], item[0]))
+    return {precision: amount / whole for precision, amount in by_share}
+
+
 def _spec(tensor: TensorSpec) -> dict[str, Any]:
     return {"shape": list(tensor.shape), "dtype": tensor.dtype}
 
@@ -129,6 +161,7 @@ def _describe(graph: ComputeGraph, operation: Operation) -> dict[str, Any]:
         "name": operation.name,
         "op": operation.op,
         "onnx_type": operation.onnx_type,
+        "domain": operation.domain,
         "inputs": [list(graph.tensors[name].shape) for name in operation.inputs],
         "outputs": [list(graph.tensors[name].shape) for name in operation.outputs],
         "weights": [list(weight.shape) for weight in operation.weights],
@@ -139,6 +172,8 @@ def _describe(graph: ComputeGraph, operation: Operation) -> dict[str, Any]:
         "groups": operation.groups,
         "bias": operation.bias,
         "macs": operation.macs,
+        "elementwise": operation.elementwise,
+        "precision": operation.precision,
         "params": operation.params,
         "output_elements": operation.output_elements,
     }

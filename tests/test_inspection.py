@@ -48,10 +48,14 @@ def test_costs_by_arithmetic():
     assert report.operators["Conv"] == {
         "count": 2,
         "macs": report.macs,
+        "elementwise": 0,
         "params": report.params,
         "activations": 800,
     }
-    assert report.operators["Add"] == {"count": 1, "macs": 0, "params": 0, "activations": 0}
+    assert report.operators["Add"] == {
+        "count": 1, "macs": 0, "elementwise": 400, "params": 0, "activations": 0,
+    }  # fmt: skip
+    assert report.elementwise == 400
 
 
 def test_is_a_mapping():

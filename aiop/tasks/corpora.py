@@ -14,7 +14,7 @@ from rich.progress import track
 from aiop.errors import AiopError
 from aiop.graph_ir.corpus import Corpus, CorpusWriter
 from aiop.graph_ir.features import GraphArrays, encode, fingerprint
-from aiop.graph_ir.onnx_reader import read_onnx
+from aiop.graph_ir.reading.reader import read_onnx
 from aiop.tasks import networks
 from aiop.tasks.tables import Table, iter_timm
 

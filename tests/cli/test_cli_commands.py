@@ -13,7 +13,8 @@ from cli_cases import CODE, RESNET18
 import aiop
 
 INSPECT_KEYS = (
-    "network nodes macs flops params activations inputs outputs hash operators opset producer notes".split()
+    "network nodes macs flops elementwise params activations precision inputs outputs hash operators unknown opset "
+    "producer notes".split()
 )
 PREDICTION_KEYS = ["task", "value", "unit", "low", "high", "macs_only", "in_distribution"]
 
