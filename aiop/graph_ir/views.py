@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aiop.errors import AiopError
 from aiop.graph_ir.graph import ComputeGraph, Operation, TensorSpec
 from aiop.graph_ir.operators import INDEX
+from aiop.graph_ir.passes import canonicalise
 
 if TYPE_CHECKING:
     import networkx
@@ -145,6 +146,13 @@ def from_json(text: str | bytes) -> ComputeGraph:
         producer=record.get("producer", str),
     )
     _check(graph)
+    try:
+        canonicalise(graph)  # it alone looks at what settings hold
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        raise AiopError(
+            f"not a compute graph: settings of an operation do not fit it ({type(error).__name__}: {error}); "
+            "write it again with to_json"
+        ) from error
     return graph
 
 

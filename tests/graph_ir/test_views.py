@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+from contextlib import suppress
 
 import networkx
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from aiop.errors import AiopError
 from aiop.graph_ir import ComputeGraph, from_json, read_onnx, to_json, to_networkx
+from aiop.graph_ir.features import encode
 from aiop.graph_ir.hashing import content_hash
 from aiop.graph_ir.passes import canonicalise
 
@@ -157,3 +159,27 @@ def test_damaged_json_is_refused_or_a_graph(small: ComputeGraph) -> None:
             continue
         assert isinstance(result, ComputeGraph)
         canonicalise(result)
+
+
+@pytest.mark.parametrize("value", ["text", 7, [7], ["a", "b"], [1, 0, 9], [], 1.5, [[2, 2]]])
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        "y = Transpose<perm=[1,0,2]>(x)",
+        "y = Slice(x, one, two, one)",
+        "y = Softmax<axis=1>(x)",
+        "a, b = Split<axis=2>(x) y = Concat<axis=1>(b, a)",
+        "y = Gather<axis=2>(x, one)",
+        "y = ReduceMean<axes=[1]>(x)",
+        "t = Transpose<perm=[0,2,1]>(x) p = MatMul(x, t) s = Softmax(p) y = MatMul(s, x)",
+    ],
+)
+def test_settings_of_the_wrong_kind_are_refused_or_harmless(graph, nodes: str, value: object) -> None:
+    network = graph(f"(float[2,4,6] x) => (float y) {{ {nodes} }}", one=np.array([1]), two=np.array([2]))
+    data = json.loads(to_json(network))
+    for operation in data["operations"]:
+        for name, saved in list(operation["attributes"].items()):
+            operation["attributes"][name] = value
+            with suppress(AiopError):
+                encode(from_json(json.dumps(data)))
+            operation["attributes"][name] = saved
