@@ -1,6 +1,6 @@
 """Read every network of the onnx package's own conformance tests, and compare shapes with the outputs they expect.
 
-    python -m benchmarks.conformance [--list]
+    python -m benchmarks.conformance [--list] [--write]
 
 The node cases are those of `onnx.backend.test.case.node.collect_testcases`, the files those under the package's
 ``backend/test/data``. Each comes with the arrays it has to compute: the graph's outputs must have their shapes and
@@ -25,6 +25,7 @@ from onnx.backend.test.case.node import collect_testcases
 from aiop.errors import AiopError
 from aiop.graph_ir import ComputeGraph, read_onnx
 from aiop.graph_ir.values import DTYPES
+from benchmarks.document import write_section
 
 __all__ = ["Case", "Outcome", "files", "judge", "node_cases", "summary"]
 
@@ -187,28 +188,35 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--list", action="store_true", help="name the cases behind every number")
+    parser.add_argument("--write", action="store_true", help="replace the table in docs/results.md")
     options = parser.parse_args()
-    print(f"onnx {onnx.__version__}\n")
+    lines: list[str] = []
     for title, cases in (("single operators", node_cases()), ("files", files())):
         outcomes = [judge(case) for case in cases]
-        count = len(outcomes)
-        kinds = {
-            kind: [o for o in outcomes if o.kind == kind]
-            for kind in ("refused", "equal", "exempt", "different")
-        }
-        imported = count - len(kinds["refused"])
-        print(f"{title:40s} {count:6d}")
-        print(f"  {'imported':38s} {imported:6d}  {100 * imported / count:.2f}%")
-        for reason, names in summary(kinds["refused"])["refused"].items():
-            print(f"  {'refused: ' + reason:38s} {len(names):6d}")
-        print(f"  {'outputs equal in shape and type':38s} {len(kinds['equal']):6d}")
-        print(f"  {'exempt: the shape depends on the data':38s} {len(kinds['exempt']):6d}")
-        print(f"  {'different':38s} {len(kinds['different']):6d}\n")
+        lines += [*_rows(title, outcomes), ""]
         if options.list:
-            for kind in ("refused", "exempt", "different"):
-                for outcome in kinds[kind]:
-                    print(f"  {kind} {outcome.case}: {outcome.detail}")
-            print()
+            shown = [outcome for outcome in outcomes if outcome.kind != "equal"]
+            lines += [f"{outcome.kind} {outcome.case}: {outcome.detail}" for outcome in shown]
+    print("\n".join(lines))
+    if options.write:
+        write_section("conformance", lines)
+
+
+def _rows(title: str, outcomes: list[Outcome]) -> list[str]:
+    """Return the table of one set of cases, refusals with the names of their cases."""
+    count = len(outcomes)
+    refused = [outcome for outcome in outcomes if outcome.kind == "refused"]
+    rows = [f"| {title} of onnx {onnx.__version__} | {count} |", "|---|---|"]
+    rows.append(f"| imported | {count - len(refused)} ({100 * (count - len(refused)) / count:.2f}%) |")
+    for reason, names in summary(refused)["refused"].items():
+        rows.append(f"| refused: {reason} ({', '.join(names)}) | {len(names)} |")
+    for kind, text in (
+        ("equal", "outputs equal in shape and element type"),
+        ("exempt", "exempt: the shape depends on the data"),
+        ("different", "different"),
+    ):
+        rows.append(f"| {text} | {sum(outcome.kind == kind for outcome in outcomes)} |")
+    return rows
 
 
 if __name__ == "__main__":

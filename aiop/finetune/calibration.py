@@ -96,21 +96,28 @@ class Interval:
 class Neighbourhood:
     """How far a point is from a training set: the mean distance to its nearest references.
 
-    Points are whitened along the principal axes of the training set. ``limit`` is the distance that 99% of the
-    held-out points of the same table stay within.
+    Points are whitened along the principal axes of the training set. ``limit`` is the distance that 97% of what is new
+    stays within: held-out points, and training points seen from the groups they are not in, every group with one vote.
     """
 
     NEAREST = 3
-    INSIDE = 0.99
+    INSIDE = 0.97
 
     def __init__(self, mean: Array, axes: Array, references: Array, limit: float) -> None:
         self.mean, self.axes, self.references, self.limit = mean, axes, references, limit
 
     @classmethod
     def fit(
-        cls, train: Array, held_out: Array, *, floor: float = 0.0, references: int = 2000, seed: int = 0
+        cls,
+        train: Array,
+        held_out: Array,
+        groups: tuple[Sequence[str], Sequence[str]] | None = None,
+        *,
+        floor: float = 0.0,
+        references: int = 2000,
+        seed: int = 0,
     ) -> Neighbourhood:
-        """Fit to training points ``(n, D)`` and held-out ones ``(m, D)``.
+        """Fit to training points ``(n, D)`` and held-out ones ``(m, D)``, with the groups of both (each its own).
 
         ``floor`` is the least deviation along an axis that counts: what training hardly varies in is new where it
         does vary, but must not drown the rest. ``references`` training points, drawn by ``seed``, are kept.
@@ -122,15 +129,34 @@ class Neighbourhood:
         axes = rotation / np.maximum(deviation, max(floor or 0.1 * deviation[-1], 1e-9))
         places = np.random.default_rng(seed).permutation(len(train))[:references]
         found = cls(mean, axes, (train[places] - mean) @ axes, 1.0)
-        found.limit = float(np.quantile(found.distance(held_out if len(held_out) else train), cls.INSIDE))
+        own, other = groups or (
+            [f"train {i}" for i in range(len(train))],
+            [f"held out {i}" for i in range(len(held_out))],
+        )
+        names = np.asarray(own)[places]
+        left_out = found._nearest(train[places], names[:, None] == names[None])
+        new = found.distance(held_out) if len(held_out) else np.empty(0)
+        known = np.isfinite(left_out)
+        found.limit = conformal_quantile(
+            np.concatenate([left_out[known], new]),
+            cls.INSIDE,
+            np.concatenate([names[known], np.asarray(other)]),
+        )
         return found
 
     def distance(self, points: Array) -> Array:
         """Return the distance of ``(n, D)`` points to the training set, ``(n,)``."""
+        return self._nearest(points)
+
+    def _nearest(self, points: Array, hidden: Array | None = None) -> Array:
+        """Return distances to the nearest references, of which those of ``hidden`` ``(n, references)`` do not count."""
         white: Array = (np.asarray(points, np.float64) - self.mean) @ self.axes
         squared = (
             (white**2).sum(1)[:, None] + (self.references**2).sum(1)[None] - 2.0 * white @ self.references.T
         )
+        distances = np.sqrt(np.maximum(squared, 0.0))
+        if hidden is not None:
+            distances[hidden] = np.inf
         count = min(self.NEAREST, len(self.references))
-        nearest = np.partition(np.sqrt(np.maximum(squared, 0.0)), count - 1, axis=1)[:, :count]
+        nearest = np.partition(distances, count - 1, axis=1)[:, :count]
         return np.asarray(nearest.mean(axis=1))

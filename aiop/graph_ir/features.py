@@ -17,7 +17,7 @@ from aiop.graph_ir.graph import ComputeGraph, Operation
 from aiop.graph_ir.operators import INDEX, VOCABULARY
 from aiop.graph_ir.passes import canonicalise
 
-__all__ = ["GRAPH_FEATURES", "NODE_FEATURES", "VOCABULARY", "GraphArrays", "encode", "fingerprint"]
+__all__ = ["COSTS", "GRAPH_FEATURES", "NODE_FEATURES", "VOCABULARY", "GraphArrays", "encode", "fingerprint"]
 
 FEATURES_VERSION = 3
 
@@ -42,6 +42,9 @@ GRAPH_FEATURES: tuple[str, ...] = (
     + tuple(f"level{level}_{what}" for level in range(_LEVELS) for what in _PER_LEVEL)
 )
 """Names of the columns of ``GraphArrays.graph``: costs, counts of operators, and both again per resolution level."""
+
+COSTS = slice(0, len(_COSTS))
+"""The columns of ``GraphArrays.graph`` that are costs and sizes of the whole graph."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from aiop.finetune.kernel import KernelExpert
 from aiop.graph_ir import ComputeGraph
 from aiop.graph_ir.batch import Engine, collate
 from aiop.graph_ir.corpus import Corpus
-from aiop.graph_ir.features import encode
+from aiop.graph_ir.features import COSTS, encode
 from aiop.pretrain.evaluation import embed_batch, embed_rows
 from aiop.pretrain.heads import Ensemble
 from aiop.pretrain.weights_io import WEIGHTS, Card, load_predictor
@@ -257,10 +257,10 @@ class Predictor:
     def remoteness(self, embeddings: Array, features: Array) -> dict[str, Array]:
         """Return, per corpus of training, how far networks are from it: 1 is the limit of the inside.
 
-        The larger of two distances, each to the nearest training networks: of embeddings ``(n, D)``, and of graph
-        features ``(n, G)``, which know costs and sizes that no task of training depended on.
+        The larger of two distances, each to the nearest training networks: of embeddings ``(n, D)``, and of the costs
+        among graph features ``(n, G)``, which know sizes that no task of training depended on.
         """
-        points = {"embedding": embeddings, "features": features}
+        points = {"embedding": embeddings, "costs": features[:, COSTS]}
         far: dict[str, Array] = {}
         for (space, kind), near in self._near.items():
             distance = near.distance(points[kind]) / near.limit

@@ -15,7 +15,7 @@ from aiop.finetune.baselines import CostTrend
 from aiop.finetune.calibration import Interval, Neighbourhood, rescaling
 from aiop.finetune.kernel import LARGEST, KernelExpert
 from aiop.finetune.metrics import scores
-from aiop.graph_ir.features import GRAPH_FEATURES
+from aiop.graph_ir.features import COSTS, GRAPH_FEATURES
 from aiop.predictor.predictor import COVERAGE, Blend, load
 from aiop.pretrain.config import PretrainConfig
 from aiop.pretrain.data import LabelledCorpus, labelled_corpora
@@ -89,11 +89,13 @@ def finish(
             experts[item.name] = {"share": blend.share, "length": blend.expert.length, "tasks": names_of}
             for part, array in blend.expert.arrays().items():
                 arrays[f"{item.name}/expert/{part}"] = torch.from_numpy(array)
-        # Graph features are logarithms: a floor of 0.3 counts a change by a fifth even where training never varied.
+        # Costs are logarithms: a floor of 0.3 counts a change by a fifth even where training never varied.
+        costs = features[:, COSTS]
+        groups = ([item.group(row) for row in rows["train"]], [item.group(row) for row in rows["val"]])
         near = {
-            "embedding": Neighbourhood.fit(train_embeddings, val_embeddings, seed=config.seed),
-            "features": Neighbourhood.fit(
-                features[rows["train"]], features[rows["val"]], floor=0.3, seed=config.seed
+            "embedding": Neighbourhood.fit(train_embeddings, val_embeddings, groups, seed=config.seed),
+            "costs": Neighbourhood.fit(
+                costs[rows["train"]], costs[rows["val"]], groups, floor=0.3, seed=config.seed
             ),
         }
         limits[item.name] = {kind: found.limit for kind, found in near.items()}

@@ -65,3 +65,25 @@ def test_rescaling_is_the_least_squares_line_and_keeps_ranks():
     assert rescaling(predicted, measured, groups) == pytest.approx((offset, slope))
     assert rescaling(predicted, -measured, groups)[1] == 0.25  # never turned round
     assert rescaling(predicted, measured, [group[0] for group in groups]) == (0.0, 1.0)  # ten groups only
+
+
+def test_a_large_odd_group_does_not_set_the_limit():
+    rng = np.random.default_rng(5)
+    train, own = rng.normal(size=(600, 4)), np.concatenate([rng.normal(size=(90, 4)), np.full((10, 4), 40.0)])
+    families = [str(i % 60) for i in range(600)]
+    held_out = [f"held out {i % 9}" for i in range(90)] + ["odd"] * 10
+    near = Neighbourhood.fit(train, own, (families, held_out))
+    assert near.distance(np.full((1, 4), 39.0))[0] > near.limit
+    assert (near.distance(rng.normal(size=(500, 4))) <= near.limit).mean() > 0.93
+    # of one group only, nothing of training is left out: the held-out points alone say what is near
+    assert Neighbourhood.fit(train, own, (["one"] * 600, held_out)).limit > 50
+
+
+def test_groups_of_training_are_seen_from_the_others():
+    rng = np.random.default_rng(6)
+    centres = rng.normal(0, 10, (30, 3))
+    train = np.repeat(centres, 10, axis=0) + rng.normal(0, 0.1, (300, 3))
+    families = [str(i // 10) for i in range(300)]
+    apart = Neighbourhood.fit(train, train[:0], (families, []))
+    together = Neighbourhood.fit(train, train[:0])
+    assert apart.limit > 5 * together.limit
