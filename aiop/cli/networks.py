@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -65,8 +65,10 @@ class Reader:
         self._shapes = parse_shapes(shapes)
         self._failed = False
 
-    def read(self, nets: Sequence[str]) -> Iterator[tuple[str, ComputeGraph]]:
-        """Yield (network as given or found, its graph) for every network that can be read."""
+    def read(
+        self, nets: Sequence[str], check: Callable[[ComputeGraph], None] | None = None
+    ) -> Iterator[tuple[str, ComputeGraph]]:
+        """Yield (network as given or found, its graph) for every network that can be read and that ``check`` passes."""
         from aiop.tasks import networks
 
         for net in nets:
@@ -76,7 +78,10 @@ class Reader:
             for name in found:
                 graph = None
                 with self.keep_going():
-                    graph = networks.read(name, shapes=self._shapes)
+                    found_graph = networks.read(name, shapes=self._shapes)
+                    if check is not None:
+                        check(found_graph)
+                    graph = found_graph
                 if graph is not None:
                     yield name, graph
 

@@ -34,7 +34,7 @@ def predict(
 
     reader = Reader(shape)
     predictor = None
-    for chunk in _chunks(reader.read(nets)):
+    for chunk in _chunks(reader.read(nets, _has_inputs)):
         predictor = predictor or aiop.load(weights)  # not before a network is there to predict for
         predictions = predictor.predict([graph for _, graph in chunk], tasks=task)
         for (network, _), prediction in zip(chunk, predictions, strict=True):
@@ -44,6 +44,12 @@ def predict(
             else:
                 _show(report)
     reader.finish()
+
+
+def _has_inputs(graph: ComputeGraph) -> None:
+    from aiop.predictor import check_predictable
+
+    check_predictable(graph)
 
 
 def _chunks(graphs: Iterable[tuple[str, ComputeGraph]]) -> Iterator[list[tuple[str, ComputeGraph]]]:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from aiop.predictor.predictor import NetworkPrediction, Prediction, Predictor, load
+from aiop.predictor.predictor import NetworkPrediction, Prediction, Predictor, check_predictable, load
 from aiop.predictor.run import pretrain_from_config
 
-__all__ = ["NetworkPrediction", "Prediction", "Predictor", "load", "pretrain_from_config"]
+__all__ = [
+    "NetworkPrediction",
+    "Prediction",
+    "Predictor",
+    "check_predictable",
+    "load",
+    "pretrain_from_config",
+]

@@ -201,7 +201,7 @@ class Predictor:
         A network is the path of an ONNX file, ``space:code``, or a graph read before.
 
         Raises:
-            AiopError: no such task, or a network that cannot be read.
+            AiopError: no such task, or a network that cannot be read or has no inputs.
         """
         wanted = self.match(tasks)
         if isinstance(networks, str | Path | ComputeGraph):
@@ -314,8 +314,18 @@ class Predictor:
         ]
 
 
+def check_predictable(graph: ComputeGraph) -> None:
+    """Refuse a graph that nothing flows through."""
+    if not graph.inputs:
+        raise AiopError(
+            f"{graph.name}: the network has no inputs, so nothing flows through it; export it with its inputs"
+        )
+
+
 def _graph(network: Network) -> ComputeGraph:
-    return network if isinstance(network, ComputeGraph) else read(network)
+    graph = network if isinstance(network, ComputeGraph) else read(network)
+    check_predictable(graph)
+    return graph
 
 
 def _pair(interval: dict[str, list[float]]) -> dict[str, Any]:
