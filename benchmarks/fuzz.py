@@ -139,8 +139,10 @@ def run(seed: int, first: int, inputs: int, jobs: int, found: Callable[[int, str
                     process.join()
                     index = int(now[2 * slot])
                     found(index, "hangs" if hangs else f"the process died ({process.exitcode})")
-                    waiting.append(range(index + 1, chunk.stop))
-                    tried = index + 1 - chunk.start
+                    # what it counted died with it, so the others are tried again
+                    rest = (range(chunk.start, index), range(index + 1, chunk.stop))
+                    waiting += [part for part in rest if part]
+                    tried = 1
                 process.join()
                 del running[slot]
                 progress.advance(bar, tried)

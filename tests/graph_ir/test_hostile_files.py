@@ -315,3 +315,36 @@ def test_names_that_are_no_text(models) -> None:
         for at, byte in enumerate(data):
             if byte == ord("x"):
                 attempt(data[:at] + b"\xff" + data[at + 1 :])
+
+
+# What `benchmarks.fuzz` found, as short as it gets.
+
+
+@pytest.mark.parametrize("length", [2**31 - 1, 2**40])
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        "y = Expand(x, sizes)",
+        "y = Reshape(x, sizes)",
+        "y = ConstantOfShape(sizes)",
+        "y = Unsqueeze(x, sizes)",
+        "y = Squeeze(x, sizes)",
+        "y = ReduceSum(x, sizes)",
+        "y = Tile(x, sizes)",
+        "y = Pad(x, sizes)",
+        "y = Slice(x, sizes, sizes)",
+        "y = Resize(x, , , sizes)",
+    ],
+)
+def test_as_many_axes_as_an_input_is_long(network, nodes: str, length: int) -> None:
+    model = network(f"(float[1,3,1,3] x, int64[{length}] sizes) => (float[3,3,3] y) {{ {nodes} }}", 18)
+    assert "axes" in str(attempt(model.SerializeToString()))
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    ["y, s, z = DynamicQuantizeLinear(c)", "y, i, j, n = Unique<axis=1>(c)", "y = Softmax<axis=1>(c)"],
+)
+def test_operators_of_constants_only(network, nodes: str) -> None:
+    model = network(f"(float[2] x) => (y) {{ {nodes} }}", 18, c=(2, 3))
+    assert isinstance(attempt(model.SerializeToString()), ComputeGraph)

@@ -50,7 +50,7 @@ def drop_quantisation(graph: ComputeGraph) -> PassResult:
     kept: list[Operation] = []
     for operation in graph.operations:
         inputs = [_source(key, aliases) for key in operation.inputs]
-        if operation.onnx_type in _TYPES and operation.op == "Quantize":
+        if operation.onnx_type in _TYPES and operation.op == "Quantize" and inputs:
             written = operation.outputs[0]
             if operation.onnx_type == "DynamicQuantizeLinear":
                 scales.update(operation.outputs[1:])

@@ -244,6 +244,8 @@ class _Settling:
         if "axis" not in given or (operation.op == "Concat" and "parts" not in given):
             return operation
         keys = operation.outputs if operation.op == "Concat" else operation.inputs
+        if not keys:  # of a network that nothing flows through
+            return operation
         shape = self.graph.tensors[keys[0]].shape
         axis = given.pop("axis")
         if not isinstance(axis, int) or not -len(shape) <= axis < len(shape):

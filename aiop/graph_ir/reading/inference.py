@@ -11,7 +11,7 @@ from onnx import numpy_helper
 
 from aiop.errors import AiopError
 from aiop.graph_ir.shapes import SHAPE_RULES, ShapeError
-from aiop.graph_ir.shapes.bounds import BOUNDS
+from aiop.graph_ir.shapes.bounds import BOUNDS, LARGEST_RANK, RANKED
 from aiop.graph_ir.values import DTYPES, Node, Shape, UnknownValue
 
 __all__ = ["Inference", "label"]
@@ -71,6 +71,13 @@ class Inference:
     def _fallback(self, node: Node, proto: onnx.NodeProto, missing: str) -> list[Shape]:
         """Return shapes without a rule; ``missing`` says which value one lacked, and is empty where there is none."""
         self.guesses += 1
+        axes = node.input(RANKED[node.type]) if node.type in RANKED and node.domain in _STANDARD else None
+        if (
+            axes is not None and axes.elements > LARGEST_RANK
+        ):  # inference of it would take memory for every axis
+            raise AiopError(
+                f"{label(node, proto)} would work on {axes.elements} axes; check the sizes of the file's inputs"
+            )
         inferred = _infer_one(node, proto, self._model) or [None] * len(proto.output)
         bounds = _bounds(node)
         shapes: list[Shape] = []

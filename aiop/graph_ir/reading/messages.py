@@ -58,9 +58,12 @@ def weights_in_nodes(graph: onnx.GraphProto, weighted: Collection[str]) -> bool:
         return False
     # how many numbers, and whether a node gives them
     numbers = {name: (math.prod(tensor.dims), False) for name, tensor in stored.items()}
-    literals = sum([math.prod(node.attribute[0].t.dims) for node in graph.node if node.op_type == "Constant"])
+    kinds = [node.op_type for node in graph.node]
+    given = [graph.node[at] for at, kind in enumerate(kinds) if kind == "Constant"]
+    made = [graph.node[at] for at, kind in enumerate(kinds) if kind == "ConstantOfShape"]
+    literals = sum([math.prod(node.attribute[0].t.dims) for node in given])
     if literals < sum([count for count, _ in numbers.values()]) and not any(
-        node.op_type == "ConstantOfShape" and node.input[0] in stored for node in graph.node
+        node.input[0] in stored for node in made
     ):
         return False  # wherever they are read
     here = elsewhere = 0

@@ -11,7 +11,10 @@ import math
 from aiop.graph_ir.shapes.base import ShapeRule, axis_of, first, rules
 from aiop.graph_ir.values import Node, Shape, Tensor, UnknownValue
 
-__all__ = ["BOUNDS"]
+__all__ = ["BOUNDS", "LARGEST_RANK", "RANKED"]
+
+LARGEST_RANK = 1024
+"""Axes: a tensor of more is a fault of the file."""
 
 
 def _length(tensor: Tensor | None) -> int:
@@ -145,3 +148,12 @@ BOUNDS: dict[str, ShapeRule] = {
     **rules(_folded, "Col2Im"),
 }
 """ONNX operator -> the shapes to read where a size depends on data and the file does not state it."""
+
+RANKED: dict[str, int] = {
+    **dict.fromkeys("Expand Reshape Squeeze Unsqueeze Tile Pad Slice AffineGrid Col2Im Upsample".split(), 1),
+    **dict.fromkeys((name for name in BOUNDS if name.startswith("Reduce")), 1),
+    **dict.fromkeys(("ConstantOfShape", "RandomNormal", "RandomUniform"), 0),
+    "MaxUnpool": 2,
+    "Resize": 3,
+}
+"""ONNX operator -> the input whose length is a number of axes."""
