@@ -275,7 +275,10 @@ class _Fusing:
         scores = heads * outer * rows * found.key.shape[-2]
         weights = [] if found.asked is None else [found.asked]
         masked = any(dict(part.attributes).get("masked") for part in parts)
-        for part in parts:
+        told = [
+            part for part in parts if not dict(part.attributes).get("zero")
+        ]  # a mask of zeros hides nothing
+        for part in told:
             if part.op == "Where" and len(part.inputs) == 1:
                 masked = True
             elif part.op in ("Add", "Sub", "Mul", "Attention"):
@@ -289,7 +292,7 @@ class _Fusing:
         attention = replace(
             last, op="Attention", onnx_type="Attention", inputs=(*sources, *found.masks), outputs=(name,),
             attributes=attributes, weights=tuple(weights), scalars=(), macs=sum(part.macs for part in parts),
-            params=sum(part.params for part in parts), output_elements=spec.elements,
+            params=sum(part.params for part in told), output_elements=spec.elements,
             elementwise=sum(part.elementwise for part in parts), domain="",
         )  # fmt: skip
         self.tensors[name] = spec

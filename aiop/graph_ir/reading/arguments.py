@@ -110,6 +110,16 @@ def _attention(node: Node, shape: Shape, outputs: list[Tensor]) -> Arguments:
     return {"masked": 1} if hidden else {}
 
 
+def _sum(node: Node, shape: Shape, outputs: list[Tensor]) -> Arguments:
+    """Whether what is added is a mask that hides nothing: zeros, the same for every batch and head."""
+    for tensor in node.inputs:
+        if tensor is not None and tensor.constant and len(tensor.shape) == 4 and tensor.shape[:2] == (1, 1):
+            value = tensor.value if tensor.elements > 1 else None
+            if value is not None and not value.any():
+                return {"zero": 1}
+    return {}
+
+
 def _pixels(node: Node, shape: Shape, outputs: list[Tensor]) -> Arguments:
     return {"mode": str(node.get("mode", "DCR"))} if node.type == "DepthToSpace" else {}
 
@@ -122,6 +132,7 @@ _RULES: dict[str, Callable[[Node, Shape, list[Tensor]], Arguments]] = {
     "Concat": _concat,
     "DepthToSpace": _pixels,
     "Attention": _attention,
+    "Add": _sum,
     "Gemm": _product,
     "FusedMatMul": _product,
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), _softmax),

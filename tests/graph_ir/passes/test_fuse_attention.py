@@ -195,6 +195,16 @@ def test_constants_that_hide_keys_are_one_mark(build, text: str, opset: int) -> 
     assert attention.weights == ()
 
 
+def test_a_mask_of_zeros_hides_nothing(build) -> None:
+    text = f"{START} {SPLIT} {TURN} l = MatMul(q, kt) b = Add(l, mask) p = Softmax(b) h = MatMul(p, v) {END}"
+    nothing = np.zeros((1, 1, ROWS, ROWS), np.float32)
+    plain = canonicalise(build(f"{START} {SPLIT} {PLAIN} {END}"))
+    found = canonicalise(build(text, mask=nothing))
+    assert content_hash(found) == content_hash(plain)
+    assert found.params == plain.params
+    assert content_hash(canonicalise(build(text, mask=CAUSAL[None, None]))) != content_hash(plain)
+
+
 def test_keys_of_fewer_heads_are_followed_through_their_repetition(build) -> None:
     def made(expanded: str) -> ComputeGraph:
         text = (
