@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from hostile import varint
 from onnx import TensorProto, helper, numpy_helper
 
 from aiop.errors import AiopError
@@ -170,14 +171,6 @@ def test_an_absurd_offset_reads_nothing(network, tmp_path: Path, offset: str) ->
     (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(AiopError, match="is not a known constant"):
         read_onnx(tmp_path / "net.onnx")
-
-
-def varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])
 
 
 def test_a_file_of_more_than_two_gigabytes(network, tmp_path: Path) -> None:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import random
-import time
 import tracemalloc
 
 import numpy as np
 import onnx
 import pytest
+from hostile import attempt
 
 from aiop.errors import AiopError
-from aiop.graph_ir import ComputeGraph, from_json, read_onnx, to_json
-from aiop.graph_ir.features import encode
-from aiop.graph_ir.hashing import content_hash
-from aiop.graph_ir.passes import canonicalise
+from aiop.graph_ir import ComputeGraph
 
 CONTROL = """(float[2,8] x, int64 n, bool g) => (float y, float z, float v) {
     a, z = Loop(k, t, x) <body = b (int64 i, bool c, float[2,8] s) => (bool d, float[2,8] o, float[2,8] q) {
@@ -40,22 +37,6 @@ def control(network) -> onnx.ModelProto:
     model: onnx.ModelProto = network(CONTROL, k=np.int64(4), t=np.array(True), j=np.int64(1), w=(8, 8))
     assert isinstance(attempt(model.SerializeToString()), ComputeGraph)
     return model
-
-
-def attempt(source: bytes | onnx.ModelProto, seconds: float = 5) -> ComputeGraph | AiopError:
-    """Read, bring to canonical form, hash and encode."""
-    started = time.perf_counter()
-    try:
-        result: ComputeGraph | AiopError = read_onnx(source)
-    except AiopError as error:
-        result = error
-    else:
-        content_hash(canonicalise(result))
-        encode(result)
-        from_json(to_json(result))
-    assert isinstance(result, ComputeGraph) or "\n" not in str(result)
-    assert time.perf_counter() - started < seconds
-    return result
 
 
 def loops(depth: int, inner: str = "o0 = MatMul(s0, w)") -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from aiop.graph_ir.graph import ComputeGraph, Operation
 from aiop.graph_ir.passes.base import PassResult
-from aiop.graph_ir.passes.matching import Rewriter, near, span_of
+from aiop.graph_ir.passes.matching import Rewriter, activation, near, span_of
 
 __all__ = ["fuse_norms"]
 
@@ -47,17 +47,7 @@ def _may_be_one(operation: Operation) -> bool:
 
 def _norm(op: str, root: Operation, source: str, span: tuple[int, ...]) -> Operation:
     """Return ``root`` as a normalisation of one tensor over the reduced elements of ``span``."""
-    size = math.prod(span[1::2])
-    return replace(
-        root,
-        op=op,
-        onnx_type=op,
-        inputs=(source,),
-        scalars=(),
-        attributes=(("size", size),),
-        macs=0,
-        kernel=(),
-    )
+    return replace(activation(op, root, source, size=math.prod(span[1::2])), kernel=())
 
 
 def _centred(rewriter: Rewriter, index: int, mean: Operation) -> bool:

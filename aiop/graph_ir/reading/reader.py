@@ -7,7 +7,7 @@ Dropout and the like leave no operation behind.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -20,17 +20,13 @@ from google.protobuf.message import Error as ProtobufError
 from aiop.errors import AiopError
 from aiop.graph_ir.cost import WEIGHT_SLOTS
 from aiop.graph_ir.graph import ComputeGraph, Operation, TensorSpec
-from aiop.graph_ir.reading import constants as onnx_constants
-from aiop.graph_ir.reading import control as onnx_control
-from aiop.graph_ir.reading import fused as onnx_fused
-from aiop.graph_ir.reading import quantised as onnx_quantised
-from aiop.graph_ir.reading import sequences as onnx_sequences
 from aiop.graph_ir.reading.constants import folded
 from aiop.graph_ir.reading.description import describe
 from aiop.graph_ir.reading.element_types import output_dtypes
 from aiop.graph_ir.reading.external import external_value, is_wanted
 from aiop.graph_ir.reading.forms import FORMS
 from aiop.graph_ir.reading.functions import inline_functions
+from aiop.graph_ir.reading.handlers import handler
 from aiop.graph_ir.reading.inference import Inference, label
 from aiop.graph_ir.reading.inputs import as_declared, read_inputs, read_outputs, zero_sized
 from aiop.graph_ir.reading.messages import (
@@ -263,7 +259,7 @@ class Reader:
         names = proto.output[:]
         if not any(names):
             return
-        special = _HANDLERS.get(node.domain, _NONE).get(node.type)
+        special = handler(node.domain, node.type)
         if special is not None and special(self, node, proto, names):
             return
         constants = varies = False
@@ -402,21 +398,3 @@ class Reader:
         if tensor.has_value:
             copy.set_value(tensor.look)
         self.define(copy, name)
-
-
-_Handler = Callable[[Reader, Node, onnx.NodeProto, list[str]], bool]
-_NONE: dict[str, _Handler] = {}
-_QUANTISED: dict[str, _Handler] = onnx_quantised.HANDLERS
-_SPECIAL: dict[str, _Handler] = {
-    **onnx_constants.HANDLERS,
-    **onnx_control.HANDLERS,
-    **onnx_sequences.HANDLERS,
-    **_QUANTISED,
-}
-_HANDLERS: dict[str, dict[str, _Handler]] = {
-    **dict.fromkeys(_STANDARD, _SPECIAL),
-    "com.microsoft": {**_QUANTISED, **onnx_fused.HANDLERS["com.microsoft"]},
-    "com.microsoft.nchwc": onnx_fused.HANDLERS["com.microsoft.nchwc"],
-    "com.ms.internal.nhwc": _QUANTISED,
-}
-"""Domain -> operator -> what reads it in another way than by a shape rule."""
