@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiop.tasks import catalogue as _catalogue  # noqa: F401  (registers the tasks)
+from aiop.tasks import tables as _tables  # noqa: F401  (registers the tasks)
 from aiop.tasks.networks import build
 from aiop.tasks.spaces import get_space, list_spaces
 from aiop.tasks.task import Task, get_task, list_tasks

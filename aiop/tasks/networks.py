@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["build", "expand", "is_code", "parse_code", "read"]
 
 # At least two characters before the colon, so that a drive letter is never a space.
-_CODE = re.compile(r"([a-z][a-z0-9-]+)(?:@([a-z0-9-]+))?:(.*)", re.DOTALL)
+_CODE = re.compile(r"([a-z][a-z0-9-]+)(?:@([a-z0-9_.-]+))?:(.*)", re.DOTALL)
 
 
 def is_code(net: str) -> bool:

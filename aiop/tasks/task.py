@@ -5,15 +5,31 @@ A task's name is ``DOMAIN/SPACE/DATASET-METRIC``, for example ``segmentation/nas
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
 
 from aiop.errors import AiopError, suggest
 
 __all__ = ["DOMAINS", "Task", "get_task", "list_tasks", "match_tasks", "register_task"]
 
-DOMAINS = ("classification", "segmentation", "video", "latency", "energy", "throughput")
+DOMAINS = (
+    "classification",
+    "detection",
+    "segmentation",
+    "self-supervision",
+    "layout",
+    "video",
+    "latency",
+    "energy",
+    "throughput",
+    "training-time",
+    "training-throughput",
+)
+_MEASURED = Path(__file__).with_name("measured.json")
 
 
 @dataclass(frozen=True)
@@ -29,6 +45,7 @@ class Task:
     space: the table and search space whose networks were measured.
     source, licence: of the measurements.
     transform: the scale on which the values are standardised: as they are, or their logarithm.
+    form: the form of the space (head, input size) that was measured, empty for its default one.
     """
 
     name: str
@@ -41,6 +58,7 @@ class Task:
     source: str
     licence: str
     transform: Literal["identity", "log"] = "identity"
+    form: str = ""
 
     def __post_init__(self) -> None:
         parts = self.name.split("/")
@@ -48,6 +66,26 @@ class Task:
             raise ValueError(f"task name {self.name!r} is not DOMAIN/SPACE/DATASET-METRIC of its own fields")
         if self.domain not in DOMAINS:
             raise ValueError(f"task {self.name!r}: domain {self.domain!r} is none of {', '.join(DOMAINS)}")
+
+    @property
+    def rows(self) -> int:
+        """Networks of the public tables with a value, 0 for a task that none of them has."""
+        return int(_measured().get(self.name, {}).get("rows", 0))
+
+    @property
+    def noise(self) -> float | None:
+        """Standard deviation between repeated measurements of one network, in `unit`; None where not known.
+
+        No predictor can be expected to come closer than this to a single measurement.
+        """
+        return _measured().get(self.name, {}).get("noise")
+
+
+@cache
+def _measured() -> dict[str, dict[str, Any]]:
+    """Task -> ``rows`` and ``noise``, as ``python -m benchmarks.measured --write`` counted them in the tables."""
+    facts: dict[str, dict[str, Any]] = json.loads(_MEASURED.read_text("utf-8"))
+    return facts
 
 
 _TASKS: dict[str, Task] = {}

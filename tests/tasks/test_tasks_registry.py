@@ -21,13 +21,14 @@ def test_counts_per_space() -> None:
 def test_every_task_is_described(name: str) -> None:
     task = get_task(name)
     assert task.name == name
-    assert re.fullmatch(r"[a-z]+/[a-z0-9-]+/[a-z0-9_-]+", name)
+    assert re.fullmatch(r"[a-z-]+/[a-z0-9-]+/[a-z0-9_-]+", name)
     assert task.domain in DOMAINS
     assert all((task.metric, task.unit, task.dataset, task.space, task.source, task.licence))
-    cost = task.domain in ("latency", "energy", "throughput")
+    cost = task.domain in ("latency", "energy", "throughput", "training-time", "training-throughput")
     assert task.transform == ("log" if cost else "identity")
-    assert task.direction == ("min" if task.domain in ("latency", "energy") else "max")
+    assert task.direction == ("min" if task.domain in ("latency", "energy", "training-time") else "max")
     assert task.space in list_spaces() or task.space == "timm"
+    assert not task.form or task.form in get_space(task.space).forms
 
 
 def test_names_of_the_documentation_exist() -> None:

@@ -25,20 +25,23 @@ Architecture = TypeVar("Architecture")
 class Form:
     """What a task asks of a body: the image it reads and the head on top.
 
-    ``shape`` is ``(channels, height, width)`` of the image, ``head`` the kind of head
-    (``"classification"`` or ``"segmentation"``) and ``classes`` its outputs.
+    ``shape`` is ``(channels, height, width)`` of the image (of a space whose code holds the resolution: of the
+    largest one), ``head`` the kind of head, such as ``"classification"`` or ``"segmentation"``, and ``classes``
+    its outputs. ``batch`` images are read at once: 1, or the tiles of a puzzle.
     """
 
     shape: tuple[int, int, int]
     classes: int
     head: str = "classification"
+    batch: int = 1
 
 
 class SearchSpace(ABC, Generic[Architecture]):
     """A set of architectures, each named by a code (the text after ``space:``).
 
     ``parse`` and ``format`` are inverse to each other; ``build`` writes the network that a code denotes in
-    one of the space's ``forms``. Every operation is a function of its arguments alone.
+    one of the space's ``forms``. Every operation is a function of its arguments alone. The code is the text of
+    the benchmark's own column: lists joined by ``,``, several columns by ``/`` in the order of the table.
     """
 
     name: str
@@ -59,6 +62,44 @@ class SearchSpace(ABC, Generic[Architecture]):
         """Draw a code uniformly from the grammar."""
 
     @abstractmethod
+    def neighbours(self, code: str) -> list[str]:
+        """Every other code one mutation away, once each and in a fixed order.
+
+        A mutation changes one choice (one operation, one edge, one number); positions that the network does
+        not read are left alone, so that a neighbour is another network wherever the space allows it.
+        """
+
+    def validate(self, code: str) -> str:
+        """The code as `format` spells it; one outside the grammar is an `AiopError`."""
+        return self.format(self.parse(code))
+
+    def mutate(self, code: str, rng: np.random.Generator) -> str:
+        """Draw one of the `neighbours` uniformly."""
+        found = self.neighbours(code)
+        return found[int(rng.integers(len(found)))]
+
+    def form(self, form: str | None = None) -> Form:
+        """The `Form` of that name, ``default_form`` where None; an unknown name is an `AiopError`."""
+        key = form or self.default_form
+        if key not in self.forms:
+            raise AiopError(
+                f'search space "{self.name}" has no form "{key}"{suggest(key, self.forms)}: '
+                f"it has {', '.join(self.forms)}"
+            )
+        return self.forms[key]
+
+    def input_shape(self, code: str, form: str | None = None) -> tuple[int, int, int, int]:
+        """Shape ``(batch, channels, height, width)`` of the network's input ``image``."""
+        self.parse(code)
+        described = self.form(form)
+        return (described.batch, *described.shape)
+
+    def output_shapes(self, code: str, form: str | None = None) -> dict[str, tuple[int, ...]]:
+        """Name and shape of each output of the network; a space with other heads than a classifier says so."""
+        self.parse(code)
+        return {"logits": (1, self.form(form).classes)}
+
+    @abstractmethod
     def _write(
         self, architecture: Architecture, name: str, form: Form, weights: WeightMode, seed: int
     ) -> onnx.ModelProto:
@@ -73,15 +114,10 @@ class SearchSpace(ABC, Generic[Architecture]):
         dozen kB whose large weights are constants, ``"random"`` He-initialised weights drawn by ``seed``.
         An unknown form and a code outside the grammar are `AiopError`.
         """
-        key = form or self.default_form
-        if key not in self.forms:
-            raise AiopError(
-                f'search space "{self.name}" has no form "{key}"{suggest(key, self.forms)}: '
-                f"it has {', '.join(self.forms)}"
-            )
+        described = self.form(form)
         architecture = self.parse(code)
-        prefix = self.name if key == self.default_form else f"{self.name}@{key}"
-        return self._write(architecture, f"{prefix}:{code}", self.forms[key], weights, seed)
+        prefix = self.name if form in (None, self.default_form) else f"{self.name}@{form}"
+        return self._write(architecture, f"{prefix}:{code}", described, weights, seed)
 
     def refuse(self, code: str, reason: str) -> AiopError:
         """The error for a code outside the grammar, with a valid code as the next step."""

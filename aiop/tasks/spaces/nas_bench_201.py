@@ -14,6 +14,7 @@ import numpy as np
 
 from aiop.errors import suggest
 from aiop.tasks.spaces.base import Form, SearchSpace, register_space
+from aiop.tasks.spaces.blocks import conv_norm, relu_conv_norm
 from aiop.tasks.spaces.writer import OUTPUT, Feature, OnnxWriter
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from aiop.tasks.spaces.writer import WeightMode
 
-__all__ = ["OPERATIONS", "NasBench201", "classifier", "relu_conv_norm", "residual_block", "stem"]
+__all__ = ["OPERATIONS", "Cell", "NasBench201", "cell", "classifier", "residual_block", "stem"]
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 STAGE_CHANNELS = (16, 32, 64)
@@ -77,6 +78,16 @@ class NasBench201(SearchSpace[Cell]):
         a, b, c, d, e, f = (OPERATIONS[i] for i in rng.integers(len(OPERATIONS), size=6))
         return self.format((a, b, c, d, e, f))
 
+    def neighbours(self, code: str) -> list[str]:
+        """See `SearchSpace.neighbours`: another operation on one edge, 24 cells."""
+        operations = self.parse(code)
+        return [
+            self.format((*operations[:edge], other, *operations[edge + 1 :]))  # type: ignore[arg-type]
+            for edge, operation in enumerate(operations)
+            for other in OPERATIONS
+            if other != operation
+        ]
+
     def _write(
         self, architecture: Cell, name: str, form: Form, weights: WeightMode, seed: int
     ) -> onnx.ModelProto:
@@ -86,7 +97,7 @@ class NasBench201(SearchSpace[Cell]):
             if stage > 1:
                 x = residual_block(writer, x, channels, f"reduce{stage - 1}")
             for index in range(CELLS_PER_STAGE):
-                x = _cell(writer, x, architecture, f"stage{stage}.cell{index}")
+                x = cell(writer, x, architecture, channels, f"stage{stage}.cell{index}")
         classifier(writer, x, form.classes)
         return writer.finish((1, form.classes))
 
@@ -105,15 +116,6 @@ def residual_block(writer: OnnxWriter, x: Feature, channels: int, name: str) -> 
     return writer.add(shortcut, y, f"{name}.add")
 
 
-def relu_conv_norm(
-    writer: OnnxWriter, x: Feature, channels: int, kernel: int, name: str, stride: int = 1
-) -> Feature:
-    """ReLU, convolution, batch norm (pre-activation order)."""
-    x = writer.relu(x, name + ".relu")
-    x = writer.conv(x, channels, kernel, name + ".conv", stride=stride)
-    return writer.batch_norm(x, name + ".norm")
-
-
 def classifier(writer: OnnxWriter, x: Feature, classes: int) -> Feature:
     """Batch norm, ReLU, global average pooling and a fully connected layer."""
     x = writer.relu(writer.batch_norm(x, "head.norm"), "head.relu")
@@ -121,26 +123,30 @@ def classifier(writer: OnnxWriter, x: Feature, classes: int) -> Feature:
     return writer.linear(x, classes, "head.classifier", output=OUTPUT)
 
 
-def _cell(writer: OnnxWriter, x: Feature, cell: Cell, name: str) -> Feature:
+def cell(writer: OnnxWriter, x: Feature, operations: Cell, channels: int, name: str) -> Feature:
+    """One cell; edges from its input change to ``channels``, all others keep them."""
     nodes = [x]
-    edges = iter(cell)
+    edges = iter(operations)
     for node in (1, 2, 3):
         terms = [
-            _edge(writer, nodes[source], next(edges), f"{name}.node{node}.edge{source}")
+            _edge(writer, nodes[source], next(edges), channels, f"{name}.node{node}.edge{source}")
             for source in range(node)
         ]
         nodes.append(writer.sum(terms, f"{name}.node{node}.add"))
     return nodes[3]
 
 
-def _edge(writer: OnnxWriter, x: Feature, operation: str, name: str) -> Feature:
+def _edge(writer: OnnxWriter, x: Feature, operation: str, channels: int, name: str) -> Feature:
     if operation == "nor_conv_3x3":
-        return relu_conv_norm(writer, x, x.channels, 3, name)
+        return relu_conv_norm(writer, x, channels, 3, name)
     if operation == "nor_conv_1x1":
-        return relu_conv_norm(writer, x, x.channels, 1, name)
+        return relu_conv_norm(writer, x, channels, 1, name)
+    if operation == "skip_connect":
+        # Where channels change, the reference class owns a ReLU but does not apply it at stride 1.
+        return x if x.channels == channels else conv_norm(writer, x, channels, 1, name)
+    if x.channels != channels:
+        raise ValueError(f'operation "{operation}" of {name} changes channels, which no space asks for')
     if operation == "avg_pool_3x3":
         return writer.average_pool(x, 3, name + ".pool", padding=1)
-    if operation == "none":
-        # A zero tensor, as in the reference: convolutions that feed it stay in the network and its cost.
-        return writer.zeros_like(x, name + ".zero")
-    return x
+    # A zero tensor, as in the reference: convolutions that feed it stay in the network and its cost.
+    return writer.zeros_like(x, name + ".zero")

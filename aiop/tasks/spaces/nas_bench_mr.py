@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from aiop.tasks.spaces.base import Form, SearchSpace, register_space
+from aiop.tasks.spaces.blocks import conv_norm_relu
 from aiop.tasks.spaces.writer import OUTPUT, Feature, OnnxWriter
 
 if TYPE_CHECKING:
@@ -102,12 +103,33 @@ class NasBenchMR(SearchSpace[MultiResolution]):
         choices = (COUNTS if index in counts else CHANNELS for index in range(CODE_LENGTH))
         return ",".join(str(choice[int(rng.integers(len(choice)))]) for choice in choices)
 
+    def neighbours(self, code: str) -> list[str]:
+        """See `SearchSpace.neighbours`: another value of one of the 27 numbers."""
+        self.parse(code)
+        numbers = code.split(",")
+        counts = _count_positions()
+        return [
+            ",".join([*numbers[:index], str(value), *numbers[index + 1 :]])
+            for index, number in enumerate(numbers)
+            for value in (COUNTS if index in counts else CHANNELS)
+            if str(value) != number
+        ]
+
+    def output_shapes(self, code: str, form: str | None = None) -> dict[str, tuple[int, ...]]:
+        """See `SearchSpace.output_shapes`: logits of a segmentation are at stride 4."""
+        described = self.form(form)
+        if described.head != "segmentation":
+            return super().output_shapes(code, form)
+        self.parse(code)
+        _, height, width = described.shape
+        return {OUTPUT: (1, described.classes, height // 4, width // 4)}
+
     def _write(
         self, architecture: MultiResolution, name: str, form: Form, weights: WeightMode, seed: int
     ) -> onnx.ModelProto:
         writer = OnnxWriter(name, *form.shape, weights=weights, seed=seed)
-        x = _conv_norm_relu(writer, writer.image, architecture.stem[0], 3, "stem.conv0", stride=2)
-        x = _conv_norm_relu(writer, x, architecture.stem[1], 3, "stem.conv1", stride=2)
+        x = conv_norm_relu(writer, writer.image, architecture.stem[0], 3, "stem.conv0", stride=2)
+        x = conv_norm_relu(writer, x, architecture.stem[1], 3, "stem.conv1", stride=2)
         branches = [x]
         for number, stage in enumerate(architecture.stages, start=1):
             for module in range(stage.modules):
@@ -119,7 +141,7 @@ class NasBenchMR(SearchSpace[MultiResolution]):
             writer.resize(x, target.height, target.width, f"head.resize{index}", "linear")
             for index, x in enumerate(branches)
         ]
-        x = _conv_norm_relu(writer, writer.concat(resized, "head.concat"), architecture.last, 1, "head.merge")
+        x = conv_norm_relu(writer, writer.concat(resized, "head.concat"), architecture.last, 1, "head.merge")
         if form.head == "segmentation":
             logits = writer.conv(x, form.classes, 1, "head.classifier", bias=True, output=OUTPUT)
             return writer.finish((1, form.classes, logits.height, logits.width))
@@ -139,13 +161,6 @@ def _count_positions() -> frozenset[int]:
     return frozenset(positions)
 
 
-def _conv_norm_relu(
-    writer: OnnxWriter, x: Feature, channels: int, kernel: int, name: str, stride: int = 1
-) -> Feature:
-    x = writer.conv(x, channels, kernel, name + ".conv", stride=stride)
-    return writer.relu(writer.batch_norm(x, name + ".norm"), name + ".relu")
-
-
 def _fuse(writer: OnnxWriter, inputs: list[Feature], channels: tuple[int, ...], name: str) -> list[Feature]:
     """Exchange between neighbouring branches; where ``channels`` has one more entry, open a new branch."""
     outputs: list[Feature] = []
@@ -154,10 +169,10 @@ def _fuse(writer: OnnxWriter, inputs: list[Feature], channels: tuple[int, ...], 
         for j in range(max(i - 1, 0), min(i + 2, len(inputs))):
             path = f"{name}.branch{i}.from{j}"
             if j > i:
-                term = _conv_norm_relu(writer, inputs[j], channels[i], 1, path)
+                term = conv_norm_relu(writer, inputs[j], channels[i], 1, path)
                 term = writer.resize(term, 2 * term.height, 2 * term.width, path + ".up", "nearest")
             else:
-                term = _conv_norm_relu(writer, inputs[j], channels[i], 3, path, stride=2 if j < i else 1)
+                term = conv_norm_relu(writer, inputs[j], channels[i], 3, path, stride=2 if j < i else 1)
             if terms:  # sizes differ only where a resolution was odd
                 term = writer.resize(term, terms[0].height, terms[0].width, path + ".fit", "linear")
             terms.append(term)
@@ -166,7 +181,7 @@ def _fuse(writer: OnnxWriter, inputs: list[Feature], channels: tuple[int, ...], 
     if len(channels) > len(inputs):
         new = len(inputs)
         path = f"{name}.branch{new}.from{new - 1}"
-        outputs.append(_conv_norm_relu(writer, outputs[-1], channels[new], 3, path, stride=2))
+        outputs.append(conv_norm_relu(writer, outputs[-1], channels[new], 3, path, stride=2))
     return outputs
 
 
@@ -176,7 +191,7 @@ def _parallel(writer: OnnxWriter, inputs: list[Feature], blocks: tuple[int, ...]
     for branch, (x, count) in enumerate(zip(inputs, blocks, strict=True)):
         for block in range(count):
             path = f"{name}.branch{branch}.block{block}"
-            y = _conv_norm_relu(writer, x, x.channels, 3, path + ".conv0")
+            y = conv_norm_relu(writer, x, x.channels, 3, path + ".conv0")
             y = writer.conv(y, x.channels, 3, path + ".conv1.conv")
             y = writer.batch_norm(y, path + ".conv1.norm")
             x = writer.relu(writer.add(x, y, path + ".add"), path + ".relu")

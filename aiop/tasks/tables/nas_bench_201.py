@@ -7,12 +7,54 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from aiop.tasks.catalogue import NAS_BENCH_201_COLUMNS
+from aiop.tasks.declare import cost, quality
 from aiop.tasks.tables.table import Table, read_columns, register_table, sha256
 
 __all__ = ["load"]
 
 FILE = "nas_bench_201.parquet"
+_NASLIB = "NAS-Bench-201 (Dong and Yang 2020), collected by NASLib"
+_HELP = "HELP (Lee et al. 2021) and HW-NAS-Bench (Li et al. 2021)"
+
+
+def _declare() -> dict[str, str]:
+    columns: dict[str, str] = {}
+    for column, suffix, form, dataset in (
+        (
+            "cifar10_val_acc",
+            "cifar10-val",
+            "cifar10",
+            "CIFAR-10 validation split, trained on half of the training set",
+        ),
+        ("cifar10_test_acc", "cifar10-test", "cifar10", "CIFAR-10 test set"),
+        ("cifar100_val_acc", "cifar100-val", "", "CIFAR-100 validation split"),
+        ("imagenet16_120_val_acc", "imagenet16-120-val", "imagenet16-120", "ImageNet16-120 validation split"),
+    ):
+        columns[column] = quality(
+            "classification", "nas-bench-201", suffix, "top1", dataset, _NASLIB, "Apache-2.0", form=form
+        )
+    for column, suffix, device in (
+        ("1080ti_1", "1080ti-batch1", "GTX 1080 Ti, batch 1"),
+        ("1080ti_256", "1080ti-batch256", "GTX 1080 Ti, batch 256"),
+        ("2080ti_1", "2080ti-batch1", "RTX 2080 Ti, batch 1"),
+        ("titan_rtx_1", "titan-rtx-batch1", "Titan RTX, batch 1"),
+        ("titan_rtx_32", "titan-rtx-batch32", "Titan RTX, batch 32"),
+        ("pixel3", "pixel3", "Pixel 3"),
+        ("raspi4", "raspi4", "Raspberry Pi 4"),
+        ("gold_6226", "gold-6226", "Xeon Gold 6226"),
+        ("silver_4114", "silver-4114", "Xeon Silver 4114"),
+        ("eyeriss", "eyeriss", "Eyeriss accelerator"),
+        ("edgegpu", "edgegpu", "Jetson TX2 edge GPU"),
+    ):
+        columns[f"latency_ms_{column}"] = cost("latency", "nas-bench-201", suffix, device, _HELP, "MIT")
+    columns["energy_mj_edgegpu"] = cost(
+        "energy", "nas-bench-201", "edgegpu", "Jetson TX2 edge GPU", _HELP, "MIT"
+    )
+    return columns
+
+
+#: Column -> task.
+COLUMNS = _declare()
 
 
 @register_table("nas-bench-201")
@@ -25,7 +67,7 @@ def load(folder: Path) -> Table:
     another cell; the network built from the code is right).
     """
     path = folder / FILE
-    columns = read_columns(path, ["idx", "arch", "isomorph_of", "macs_M", "params_M", *NAS_BENCH_201_COLUMNS])
+    columns = read_columns(path, ["idx", "arch", "isomorph_of", "macs_M", "params_M", *COLUMNS])
     rows = [
         i
         for i, (index, of) in enumerate(zip(columns["idx"], columns["isomorph_of"], strict=True))
@@ -39,7 +81,7 @@ def load(folder: Path) -> Table:
     return Table(
         name="nas-bench-201",
         networks=[f"nas-bench-201:{columns['arch'][i]}" for i in rows],
-        values={task: pick(column) for column, task in NAS_BENCH_201_COLUMNS.items()},
+        values={task: pick(column) for column, task in COLUMNS.items()},
         groups=[str(columns["isomorph_of"][i]) for i in rows],
         macs=np.round(pick("macs_M", 2) * 1e6),
         params=np.round(pick("params_M", 3) * 1e6),

@@ -26,6 +26,8 @@ class Table:
     groups: ``n`` labels; architectures of one label must never be on two sides of a split.
     macs, params: float64 ``(n,)``, the table's own count (see the loader), nan where it has none.
     files: file name -> SHA-256 (hex) of what was read.
+    noise: task name -> standard deviation between repeated measurements of one network, in the task's unit;
+        only tasks that the files themselves measure more than once.
     extras: further ``(n,)`` columns that the loader describes.
     """
 
@@ -37,6 +39,7 @@ class Table:
     params: NDArray[np.float64]
     files: dict[str, str]
     licence: str
+    noise: dict[str, float] = field(default_factory=dict)
     extras: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:

@@ -14,12 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiop.errors import AiopError
-from aiop.tasks.catalogue import (
-    TIMM_ACCURACY_SETS,
-    TIMM_THROUGHPUT_SETS,
-    timm_accuracy_task,
-    timm_throughput_task,
-)
+from aiop.tasks.declare import cost, quality
 from aiop.tasks.tables.families import family
 from aiop.tasks.tables.table import Table, data_dir, read_columns, register_table, sha256
 
@@ -31,6 +26,61 @@ _MEMBER = re.compile(r"timm_onnx/([A-Za-z0-9_.-]+)__(\d+)\.onnx")
 _LARGEST_GRAPH = 64 * 2**20  # bytes; the largest graph has 3 MB
 
 Key = tuple[str, int]  # architecture, input size
+
+_TIMM = "timm results (Wightman)"
+
+#: Set of timm's accuracy table -> data set.
+TIMM_ACCURACY_SETS = {
+    "imagenet": "ImageNet validation set",
+    "imagenet-a": "ImageNet-A (natural adversarial examples)",
+    "imagenet-a-clean": "ImageNet, the 200 classes of ImageNet-A",
+    "imagenet-r": "ImageNet-R (renditions)",
+    "imagenet-r-clean": "ImageNet, the 200 classes of ImageNet-R",
+    "imagenet-real": "ImageNet with reassessed labels (ReaL)",
+    "imagenetv2-matched-frequency": "ImageNetV2, matched frequency",
+    "sketch": "ImageNet-Sketch",
+}
+
+#: Sets of timm's benchmark table that measure inference: ``infer-PRECISION-LAYOUT-VERSIONS-DEVICE``.
+TIMM_THROUGHPUT_SETS = (
+    "infer-amp-nchw-pt113-cu117-rtx3090",
+    "infer-amp-nchw-pt210-cu121-rtx3090",
+    "infer-amp-nchw-pt240-cu124-rtx3090",
+    "infer-amp-nchw-pt240-cu124-rtx4090",
+    "infer-amp-nchw-pt240-cu124-rtx4090-dynamo",
+    "infer-amp-nchw-pt291-cu128-4090",
+    "infer-amp-nchw-pt291-cu128-4090-dynamo",
+    "infer-amp-nchw-pt291-cu130-5090",
+    "infer-amp-nchw-pt291-cu130-5090-dynamo",
+    "infer-amp-nchw-pt291-cu130-pro6000maxq",
+    "infer-amp-nchw-pt291-cu130-pro6000maxq-dynamo",
+    "infer-amp-nhwc-pt113-cu117-rtx3090",
+    "infer-amp-nhwc-pt210-cu121-rtx3090",
+    "infer-amp-nhwc-pt240-cu124-rtx3090",
+    "infer-amp-nhwc-pt240-cu124-rtx4090",
+    "infer-amp_bf16-nchw-pt291-cu130-pro6000maxq-dynamo",
+    "infer-bf16-nchw-pt291-cu130-pro6000maxq-dynamo",
+    "infer-fp32-nchw-pt221-cpu-i9_10940x-dynamo",
+    "infer-fp32-nchw-pt240-cpu-i7_12700h-dynamo",
+    "infer-fp32-nchw-pt240-cpu-i9_10940x-dynamo",
+)
+
+
+def timm_accuracy_task(dataset: str, metric: str) -> str:
+    """Task of a set and metric (``"top1"`` or ``"top5"``) of timm's accuracy table."""
+    return f"classification/timm/{dataset}-{metric}"
+
+
+def timm_throughput_task(benchmark: str) -> str:
+    """Task of an inference set of timm's benchmark table."""
+    return f"throughput/timm/{benchmark}"
+
+
+for _set, _dataset in TIMM_ACCURACY_SETS.items():
+    for _metric in ("top1", "top5"):
+        quality("classification", "timm", _set, _metric, _dataset, _TIMM, "Apache-2.0")
+for _set in TIMM_THROUGHPUT_SETS:
+    cost("throughput", "timm", _set, _set.removeprefix("infer-"), _TIMM, "Apache-2.0")
 
 
 class _Accuracy(NamedTuple):
