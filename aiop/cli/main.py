@@ -12,6 +12,7 @@ from aiop.cli.group import OneLineErrors
 from aiop.cli.inspect import inspect
 from aiop.cli.predict import predict
 from aiop.cli.pretrain import pretrain
+from aiop.cli.spaces import spaces
 from aiop.cli.tasks import tasks
 
 __all__ = ["app", "main"]
@@ -34,7 +35,7 @@ def _aiop(
         print(context.get_help())
 
 
-for _command in (inspect, predict, build, tasks, pretrain):
+for _command in (inspect, predict, build, spaces, tasks, pretrain):
     app.command()(_command)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -155,6 +156,6 @@ def get_space(name: str) -> SearchSpace[object]:
     return _SPACES[name]
 
 
-def list_spaces() -> list[str]:
-    """Names of all search spaces, sorted."""
-    return sorted(_SPACES)
+def list_spaces(glob: str = "*") -> list[str]:
+    """Names of the search spaces that match a shell-style pattern, sorted; empty where none matches."""
+    return sorted(name for name in _SPACES if fnmatchcase(name, glob))
