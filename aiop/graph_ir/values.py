@@ -20,6 +20,7 @@ __all__ = [
     "LARGEST_TENSOR",
     "Array",
     "Elsewhere",
+    "Filled",
     "Node",
     "Shape",
     "Tensor",
@@ -108,6 +109,11 @@ class Tensor:
         return isinstance(self._value, Elsewhere)
 
     @property
+    def fill(self) -> Array | None:
+        """The one value that fills the tensor where that is known without a look at any element."""
+        return self._value.value if isinstance(self._value, Filled) else None
+
+    @property
     def has_value(self) -> bool:
         """Whether there are values to decode, though they may turn out to be unreadable."""
         return self._value is not None
@@ -134,6 +140,21 @@ def is_uniform(value: Array | None) -> bool:
         return False
     start = value.flat[0]
     return bool(start == value.flat[-1]) and bool((value == start).all())
+
+
+class Filled:
+    """Values that are all the same, held once however many they are."""
+
+    __slots__ = ("shape", "value")
+
+    def __init__(self, value: Array, shape: Shape) -> None:
+        """``value`` has no axes."""
+        self.value = value
+        self.shape = shape
+
+    def __call__(self) -> Array:
+        """Return a read-only view that is as large as the tensor and takes no memory."""
+        return np.broadcast_to(self.value, self.shape)
 
 
 class Elsewhere(partial["Array | None"]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,7 +34,7 @@ def _evaluated(reader: Reader, node: Node, proto: onnx.NodeProto, names: list[st
         outputs = reader.infer(node, proto, names)
         for tensor in outputs:
             if tensor.elements <= LARGEST_FOLDED:
-                tensor.set_value(partial(filled, node, tensor.shape))
+                tensor.set_value(filled(node, tensor.shape))
         return outputs
     if node.type == "Expand" and (unexpanded := _unexpanded(reader, node, proto, names[0])):
         return [unexpanded]

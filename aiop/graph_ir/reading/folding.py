@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from aiop.graph_ir.values import DTYPES, LARGEST_FOLDED, Array, Node, Shape, UnknownValue
+from aiop.graph_ir.values import DTYPES, LARGEST_FOLDED, Array, Filled, Node, Shape, UnknownValue
 
 __all__ = ["filled", "fold"]
 
@@ -74,12 +74,12 @@ def _reduce(function: Callable[..., Any]) -> Callable[[Node, list[Array]], Array
     return apply
 
 
-def filled(node: Node, shape: Shape) -> Array | None:
+def filled(node: Node, shape: Shape) -> Filled | None:
     """Return the values that a ConstantOfShape makes, ``None`` where it has none to fill with."""
     fill = node.get("value")
     if fill is None:
-        return np.zeros(shape, np.float32)
-    return np.full(shape, fill.reshape(-1)[0]) if fill.size else None
+        return Filled(np.zeros((), np.float32), shape)
+    return Filled(fill.reshape(-1)[0].reshape(()), shape) if fill.size else None
 
 
 def _expand(node: Node, values: list[Array]) -> Array:

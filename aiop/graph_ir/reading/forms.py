@@ -72,6 +72,8 @@ class Forms:
         leaf = tensor.leaves[0][1:] if tensor.leaves else ()
         if not tensor.has_value:
             return self._number((tensor.shape, tensor.dtype, leaf))
+        if (fill := tensor.fill) is not None:
+            return self._number((tensor.shape, tensor.dtype, leaf, fill.dtype.str, fill.tobytes(), "filled"))
         if tensor.is_elsewhere or tensor.elements > _LARGEST_EXACT.get(tensor.dtype, _LARGEST_EXACT_FLOATS):
             return -self._number((tensor.shape, tensor.dtype, leaf, ...))
         value = tensor.look()
@@ -122,8 +124,12 @@ def form_of(node: Node, outputs: Sequence[Tensor], operation: Operation | None) 
         kind, value = tensor.kind, None
         if tensor.constant is not constant or not kind or (constant and kind < 0):
             return None
-        if constant and (value := tensor.look()) is not None:
-            value = np.array(value)  # of its own, not a view of a larger one
+        if constant:
+            value = tensor.look()
+            if value is not None and (
+                tensor.elements < 2 or any(value.strides)
+            ):  # not one number seen as many
+                value = np.array(value)  # of its own, not a view of a larger one
         written.append((tensor.shape, tensor.dtype, tensor.elements, kind, constant, value))
     if operation is None:
         return Form(node.type, tuple(written), traced=traced and any(output[2] > 1 for output in written))
