@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 
+from aiop.graph_ir.channel_order import free_concats
 from aiop.graph_ir.extents import COMMUTATIVE, Extent, extents
 from aiop.graph_ir.graph import ComputeGraph, Operation
 
@@ -22,13 +24,16 @@ def content_hash(graph: ComputeGraph) -> str:
     """Return 32 hexadecimal digits: equal for graphs of the same operations, shapes and edges.
 
     Every operation's hash covers its kind, attributes, weight and output shapes and the hashes of its inputs (a
-    Merkle hash along the edges), so the multiset of all of them identifies the graph. Call it on the canonical form.
+    Merkle hash along the edges), so the multiset of all of them identifies the graph. Inputs of sums and products,
+    and of concatenations whose channels nobody tells apart (`free_concats`), are taken in any order. Call it on the
+    canonical form.
     """
     digests: dict[str, bytes] = {}
     every: list[bytes] = []
-    for operation, text in zip(graph.operations, operation_texts(graph), strict=True):
+    unordered = free_concats(graph)
+    for index, (operation, text) in enumerate(zip(graph.operations, operation_texts(graph), strict=True)):
         sources = [digests[key] for key in operation.inputs]
-        if operation.op in COMMUTATIVE:
+        if operation.op in COMMUTATIVE or index in unordered:
             sources.sort()
         digest = hashlib.blake2b(text.encode() + b"".join(sources), digest_size=16).digest()
         for position, key in enumerate(operation.outputs):
@@ -41,7 +46,12 @@ def content_hash(graph: ComputeGraph) -> str:
 def operation_texts(graph: ComputeGraph) -> list[str]:
     """Return what the hash covers of every operation besides its inputs: two that say the same are alike."""
     measure = extents(graph)
-    return [_text(operation, graph, measure) for operation in graph.operations]
+    unordered = free_concats(graph)
+    # how many channels each input of these has is part of the input
+    return [
+        _text(replace(operation, attributes=()) if index in unordered else operation, graph, measure)
+        for index, operation in enumerate(graph.operations)
+    ]
 
 
 def _text(operation: Operation, graph: ComputeGraph, measure: dict[str, Extent]) -> str:
