@@ -20,7 +20,20 @@ from aiop.tasks.tables import (
     data_dir as find_data_dir,
 )
 
-TABLES = {"nas-bench-201": 6466, "nas-bench-mr": 2507, "timm": 848}
+TABLES = {
+    "accel-nasbench": 5125,
+    "fbnet": 5000,
+    "gaia-det": 313,
+    "nas-bench-101": 30_001,
+    "nas-bench-201": 6466,
+    "nas-bench-macro": 6561,
+    "nas-bench-mr": 2507,
+    "nats-size": 32_768,
+    "ofa-mbv3": 7223,
+    "timm": 848,
+    "transnas-macro": 3256,
+    "transnas-micro": 4096,
+}
 
 
 @pytest.fixture(scope="module", params=list(TABLES))
@@ -46,20 +59,21 @@ def test_one_entry_per_architecture_and_one_value_per_task(table: Table) -> None
     assert set(table.values) == set(list_tasks(f"*/{table.name}/*"))
     for values in (*table.values.values(), table.macs, table.params, *table.extras.values()):
         assert values.shape == (count,)
-    assert all(np.isfinite(values).sum() > 0.5 * count for values in table.values.values())
+    # A table may join files on different networks, such as accuracies of some and latencies of others.
+    assert all(np.isfinite(values).sum() > 0.3 * count for values in table.values.values())
     assert all(name.startswith(table.name + ":") for name in table.networks)
     assert all(len(digest) == 64 for digest in table.files.values())
-    assert (table.macs > 0).all()
-    assert (table.params > 0).all()
+    for counts in (table.macs, table.params):  # nan where the files have none
+        assert (counts[np.isfinite(counts)] > 0).all()
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_splits_cover_the_table_and_never_separate_a_group(table: Table, seed: int) -> None:
-    sides = split(table, seed)
+    sides = split(table, seed=seed)
     assert sorted(np.concatenate(list(sides.values())).tolist()) == list(range(len(table)))
     labels = [{table.groups[i] for i in indices} for indices in sides.values()]
     assert sum(map(len, labels)) == len(set(table.groups))
-    again, other = split(table, seed), split(table, seed + 1)
+    again, other = split(table, seed=seed), split(table, seed=seed + 1)
     assert all(np.array_equal(sides[name], again[name]) for name in sides)
     assert not np.array_equal(sides["test"], other["test"])
 
@@ -69,9 +83,11 @@ def test_sizes_of_the_splits(table: Table) -> None:
     if table.name == "timm":
         assert 120 <= sizes["test"] <= 220
         assert 40 <= sizes["val"] <= 100
+    elif table.name in (published := {"nas-bench-201": (5000, 266, 1200), "nas-bench-mr": (1905, 100, 502)}):
+        assert tuple(sizes.values()) == published[table.name]
     else:
-        expected = {"nas-bench-201": (5000, 266, 1200), "nas-bench-mr": (1905, 100, 502)}[table.name]
-        assert tuple(sizes.values()) == expected
+        shares = [size / len(table) for size in sizes.values()]
+        assert shares == pytest.approx([0.72, 0.08, 0.20], abs=0.02)
 
 
 def test_values_of_known_rows(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,6 +123,9 @@ class SearchSpace(ABC, Generic[Architecture]):
     def refuse(self, code: str, reason: str) -> AiopError:
         """The error for a code outside the grammar, with a valid code as the next step."""
         shown = code if len(code) <= 120 else code[:117] + "..."
+        shown = "".join(
+            letter if letter.isprintable() else " " for letter in shown
+        )  # the message is one line
         return AiopError(
             f'"{shown}" is not a {self.name} code: {reason}; a valid code is "{self.name}:{self.example}"'
         )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from aiop.tasks.spaces.writer import OUTPUT, Feature, OnnxWriter
 
 __all__ = [
     "Activation",
+    "Squeeze",
     "activate",
     "conv_norm",
     "conv_norm_relu",
     "divisible",
+    "inverted_bottleneck",
     "pool_and_classify",
     "relu_conv_norm",
     "squeeze_excite",
@@ -84,6 +86,44 @@ def squeeze_excite(
     s = writer.conv(s, x.channels, 1, name + ".expand", bias=True)
     s = getattr(writer, gate)(s, name + ".gate")
     return writer.mul(x, s, name)
+
+
+class Squeeze(NamedTuple):
+    """Squeeze-and-excitation inside another block: its inner channels, its activation, its gate."""
+
+    channels: int
+    activation: Activation
+    gate: Literal["sigmoid", "hard_sigmoid"]
+
+
+def inverted_bottleneck(
+    writer: OnnxWriter,
+    x: Feature,
+    hidden: int,
+    channels: int,
+    kernel: int,
+    name: str,
+    *,
+    stride: int = 1,
+    activation: Activation,
+    squeeze: Squeeze | None = None,
+) -> Feature:
+    """Expand to ``hidden``, depthwise convolution, project to ``channels`` (MBConv; Sandler et al. 2018).
+
+    The expansion is left out where ``hidden`` is the number of input channels. ``x`` is added wherever the
+    output has its shape and stride is 1; nothing follows the sum.
+    """
+    y = x
+    if hidden != x.channels:
+        y = conv_norm(writer, y, hidden, 1, name + ".expand", activation=activation)
+    y = conv_norm(
+        writer, y, hidden, kernel, name + ".depthwise", stride=stride, groups=hidden, activation=activation
+    )
+    if squeeze is not None:
+        inner, kind, gate = squeeze
+        y = squeeze_excite(writer, y, inner, name + ".squeeze", activation=kind, gate=gate)
+    y = conv_norm(writer, y, channels, 1, name + ".project")
+    return writer.add(x, y, name + ".add") if stride == 1 and channels == x.channels else y
 
 
 def pool_and_classify(writer: OnnxWriter, x: Feature, classes: int, name: str = "head") -> Feature:

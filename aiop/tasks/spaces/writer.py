@@ -114,16 +114,26 @@ class OnnxWriter:
         dilation: int = 1,
         bias: bool = False,
         output: str | None = None,
+        shared: str | None = None,
     ) -> Feature:
-        """2-D convolution with a square kernel; ``padding`` defaults to ``dilation * (kernel - 1) // 2``."""
+        """2-D convolution with a square kernel; ``padding`` defaults to ``dilation * (kernel - 1) // 2``.
+
+        Convolutions of one ``shared`` name read the same weights, written with the first of them.
+        """
         reach = dilation * (kernel - 1)
         pad = reach // 2 if padding is None else padding
-        weight = name + ".weight"
+        owner = shared or name
+        weight = owner + ".weight"
         inputs = [x.name, weight]
-        self._weight(weight, (channels, x.channels // groups, kernel, kernel))
+        written = weight in self._shared
+        if shared:
+            self._shared.add(weight)
+        if not written:
+            self._weight(weight, (channels, x.channels // groups, kernel, kernel))
         if bias:
-            inputs.append(name + ".bias")
-            self._vector(inputs[2], channels, 0.0)
+            inputs.append(owner + ".bias")
+            if not written:
+                self._vector(inputs[2], channels, 0.0)
         self._node(templates.conv(kernel, stride, pad, groups, dilation), name, inputs, output)
         height = (x.height + 2 * pad - reach - 1) // stride + 1
         width = (x.width + 2 * pad - reach - 1) // stride + 1

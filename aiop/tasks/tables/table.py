@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,18 @@ from numpy.typing import NDArray
 
 from aiop.errors import AiopError, suggest
 
-__all__ = ["Table", "data_dir", "list_tables", "load_table", "read_columns", "register_table", "sha256"]
+__all__ = [
+    "Table",
+    "data_dir",
+    "is_own",
+    "list_tables",
+    "load_table",
+    "mean_of_rows",
+    "read_columns",
+    "register_table",
+    "sha256",
+    "spread_of_rows",
+]
 
 
 @dataclass
@@ -29,6 +40,8 @@ class Table:
     noise: task name -> standard deviation between repeated measurements of one network, in the task's unit;
         only tasks that the files themselves measure more than once.
     extras: further ``(n,)`` columns that the loader describes.
+    notes: what the loader left out of a user's own table or changed, and why, one line each.
+    path: absolute path of a user's own table, empty for a benchmark table.
     """
 
     name: str
@@ -41,6 +54,8 @@ class Table:
     licence: str
     noise: dict[str, float] = field(default_factory=dict)
     extras: dict[str, NDArray[Any]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    path: str = ""
 
     def __len__(self) -> int:
         return len(self.networks)
@@ -86,11 +101,24 @@ def list_tables() -> list[str]:
     return sorted(_LOADERS)
 
 
+def is_own(name: str) -> bool:
+    """Whether ``name`` is the path of a user's own table, not the name of a benchmark table."""
+    return name.lower().endswith((".csv", ".parquet"))
+
+
 def load_table(name: str) -> Table:
-    """Read a benchmark table from `data_dir`; an unknown name is an `AiopError` with the nearest one."""
+    """Read a benchmark table from `data_dir`, or the user's own one where ``name`` ends in .csv or .parquet.
+
+    An unknown name is an `AiopError` with the nearest one; see `aiop.tasks.tables.user` for tables of one's own.
+    """
+    if is_own(name):
+        from aiop.tasks.tables.user import load
+
+        return load(Path(name))
     if name not in _LOADERS:
         raise AiopError(
-            f'table "{name}" is unknown{suggest(name, _LOADERS)}: the tables are {", ".join(list_tables())}'
+            f'table "{name}" is unknown{suggest(name, _LOADERS)}: the tables are {", ".join(list_tables())}; '
+            "a table of your own is a path that ends in .csv or .parquet"
         )
     return _LOADERS[name](data_dir())
 
@@ -107,6 +135,39 @@ def read_columns(path: Path, columns: list[str]) -> dict[str, list[Any]]:
         return {column: table[column].to_pylist() for column in columns}
     except (pa.ArrowException, OSError, KeyError) as error:
         raise AiopError(f'benchmark table "{path}" cannot be read ({error}): fetch the file again') from error
+
+
+def mean_of_rows(
+    values: Sequence[float | None] | NDArray[np.float64], rows: NDArray[np.int64], count: int
+) -> NDArray[np.float64]:
+    """Mean of the measured ``values`` of each network, float64 ``(count,)``; nan where a network has none.
+
+    ``rows``, int64 and as long as ``values``, says which network each value belongs to; None and nan are no values.
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    measured = np.isfinite(numbers)
+    found = np.bincount(rows[measured], minlength=count)
+    total = np.bincount(rows[measured], weights=numbers[measured], minlength=count)
+    means: NDArray[np.float64] = np.where(found > 0, total / np.maximum(found, 1), np.nan)
+    return means
+
+
+def spread_of_rows(
+    values: Sequence[float | None] | NDArray[np.float64], rows: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Standard deviation (of n - 1 degrees) between the values of each network that has several, float64 ``(k,)``.
+
+    ``rows`` as in `mean_of_rows`.
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    measured = np.isfinite(numbers)
+    numbers, rows = numbers[measured], rows[measured]
+    found = np.bincount(rows)
+    means = np.bincount(rows, weights=numbers) / np.maximum(found, 1)
+    squares = np.bincount(rows, weights=(numbers - means[rows]) ** 2)
+    several = found > 1
+    spreads: NDArray[np.float64] = np.sqrt(squares[several] / (found[several] - 1))
+    return spreads
 
 
 def sha256(path: Path) -> str:
