@@ -3,7 +3,7 @@
     python -m benchmarks.speed [--weights FOLDER] [--repeats 5]
 
 Networks per second through the loaded predictor from a corpus; seconds per network from a file, in a new process and in
-one that has loaded the predictor; code to ONNX bytes and to a graph per second and core.
+one that has loaded the predictor. (`benchmarks.spaces` times how search spaces are written and read.)
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import aiop
 from aiop.graph_ir import read_onnx
 from aiop.graph_ir.corpus import Corpus, CorpusWriter
 from aiop.graph_ir.features import encode, fingerprint
-from aiop.tasks import get_space, list_spaces
+from aiop.tasks import get_space
 
 
 def main() -> None:
@@ -40,7 +40,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         corpus_speed(options.weights, options.repeats, Path(folder))
         file_speed(options.weights, options.repeats, Path(folder))
-    builder_speed(options.repeats)
 
 
 def timed(function: Callable[[], object], repeats: int) -> list[float]:
@@ -126,20 +125,6 @@ def resnet50_with_weights() -> bytes:
     del network.graph.node[:]
     network.graph.node.extend(nodes)
     return bytes(network.SerializeToString())
-
-
-def builder_speed(repeats: int) -> None:
-    """Architectures per second and core, from code to ONNX bytes and to a graph."""
-    print()
-    for name in list_spaces():
-        space = get_space(name)
-        rng = np.random.default_rng(1)
-        codes = [space.sample(rng) for _ in range(100)]
-        built: list[bytes] = [space.build(code).SerializeToString() for code in codes]
-        seconds = timed(lambda: [space.build(code).SerializeToString() for code in codes], repeats)  # noqa: B023
-        report(f"{name}: code to ONNX bytes", [len(codes) / s for s in seconds], "per second")
-        seconds = timed(lambda: [read_onnx(content) for content in built], repeats)  # noqa: B023
-        report(f"{name}: ONNX bytes to graph", [len(codes) / s for s in seconds], "per second")
 
 
 if __name__ == "__main__":

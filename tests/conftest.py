@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 import pytest
+
+from aiop.tasks import task
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -27,3 +30,12 @@ def onnx_light() -> Path:
     if not folder.is_dir():
         pytest.skip(f"this build of onnx carries no light networks at {folder}")
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tasks_of_own_tables() -> Iterator[None]:
+    """Forget the tasks that a module registers by loading tables of its own."""
+    known = dict(task._TASKS)
+    yield
+    task._TASKS.clear()
+    task._TASKS.update(known)

@@ -8,6 +8,7 @@ import typer
 
 from aiop import __version__
 from aiop.cli.build import build
+from aiop.cli.corpus import corpus
 from aiop.cli.group import OneLineErrors
 from aiop.cli.inspect import inspect
 from aiop.cli.predict import predict
@@ -37,6 +38,7 @@ def _aiop(
 
 for _command in (inspect, predict, build, spaces, tasks, pretrain):
     app.command()(_command)
+app.add_typer(corpus, name="corpus")
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Name", "console", "human", "number", "print_error", "print_json", "table"]
+__all__ = ["INDENT", "Name", "console", "human", "number", "piped", "print_error", "print_json", "table"]
 
 PIPE_WIDTH = 200
 """Columns where stdout is no terminal, so that `aiop tasks | grep ...` sees whole lines."""
@@ -21,8 +21,12 @@ PIPE_WIDTH = 200
 
 def console() -> Console:
     """Return a console on stdout that prints names as they are (no markup, no emoji codes)."""
-    wide = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    return Console(width=PIPE_WIDTH if wide else None, markup=False, emoji=False, highlight=False)
+    return Console(width=PIPE_WIDTH if piped() else None, markup=False, emoji=False, highlight=False)
+
+
+def piped() -> bool:
+    """Return whether stdout is no terminal and nothing says how wide it is: lines are read by programs."""
+    return not sys.stdout.isatty() and "COLUMNS" not in os.environ
 
 
 def print_error(message: str) -> None:
@@ -78,7 +82,7 @@ class Name:
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         """Widths the name can be shown in: with every part on a line of its own, to all on one line."""
-        longest = max(map(len, _parts(self.text, "/"))) + len(INDENT)
+        longest = max(map(len, _parts(self.text, "/"))) + len(_further(self.text))
         return Measurement(min(longest, len(self.text)), len(self.text)).clamp(max_width=options.max_width)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -88,6 +92,11 @@ class Name:
 
 INDENT = "  "
 """Before the further lines of a name, so that the next name is seen to begin."""
+
+
+def _further(text: str) -> str:
+    """Return what stands before the further lines of ``text``, which may be indented itself."""
+    return " " * (len(text) - len(text.lstrip(" "))) + INDENT
 
 
 def _parts(text: str, separator: str) -> list[str]:
@@ -101,12 +110,13 @@ def _parts(text: str, separator: str) -> list[str]:
 
 
 def _lines(text: str, width: int) -> Iterator[str]:
+    indent = _further(text)
     line = ""
     for part in _parts(text, "/"):
-        whole = len(INDENT) + len(part) <= width
+        whole = len(indent) + len(part) <= width
         for piece in [part] if whole else _parts(part, "-"):
             if line.strip() and len(line) + len(piece) > width:
                 yield line
-                line = INDENT
+                line = indent
             line += piece
     yield line

@@ -28,4 +28,4 @@ def pretrain(
     if json:
         print_json(card)
     else:
-        show_tasks(card, sorted(card["tasks"]))
+        show_tasks(card["tasks"], sorted(card["tasks"]))

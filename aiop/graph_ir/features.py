@@ -17,7 +17,17 @@ from aiop.graph_ir.graph import ComputeGraph, Operation
 from aiop.graph_ir.operators import INDEX, VOCABULARY
 from aiop.graph_ir.passes import canonicalise
 
-__all__ = ["COSTS", "GRAPH_FEATURES", "NODE_FEATURES", "VOCABULARY", "GraphArrays", "encode", "fingerprint"]
+__all__ = [
+    "COSTS",
+    "GRAPH_FEATURES",
+    "NODE_FEATURES",
+    "RELATIVE",
+    "VOCABULARY",
+    "GraphArrays",
+    "encode",
+    "encode_canonical",
+    "fingerprint",
+]
 
 FEATURES_VERSION = 3
 
@@ -28,6 +38,10 @@ NODE_FEATURES: tuple[str, ...] = (
 )  # fmt: skip
 """Names of the columns of ``GraphArrays.node``. Logarithms are of base 2 and of one plus the number; ``level`` is the
 logarithm of how many times smaller than the network's input a side is; ``depth`` is relative to the longest path."""
+
+RELATIVE = slice(NODE_FEATURES.index("macs_share"), NODE_FEATURES.index("log_depth") + 1)
+"""The columns of ``GraphArrays.node`` that relate an operation to its whole graph: operations that are alike in all
+others still differ in these from graph to graph."""
 
 _NOT_ELEMENTWISE = MULTIPLYING.union(*FREE.values())
 _LEVELS = 8
@@ -72,7 +86,11 @@ def encode(graph: ComputeGraph) -> GraphArrays:
 
     The result does not depend on names, and on the order of operations only through the order of its rows.
     """
-    graph = canonicalise(graph)
+    return encode_canonical(canonicalise(graph))
+
+
+def encode_canonical(graph: ComputeGraph) -> GraphArrays:
+    """As `encode`, for a graph that is in canonical form already."""
     operations = graph.operations
     edges = [(edge.source, edge.target) for edge in graph.edges()]
     depths, longest = _depths(len(operations), edges)

@@ -22,9 +22,10 @@ from aiop.graph_ir import ComputeGraph
 from aiop.graph_ir.batch import Engine, collate
 from aiop.graph_ir.corpus import Corpus
 from aiop.graph_ir.features import COSTS, encode
+from aiop.pretrain.card import SHIPPED, WEIGHTS
 from aiop.pretrain.evaluation import embed_batch, embed_rows
 from aiop.pretrain.heads import Ensemble
-from aiop.pretrain.weights_io import WEIGHTS, Card, load_predictor
+from aiop.pretrain.weights_io import Card, load_predictor
 from aiop.tasks.networks import read
 
 __all__ = [
@@ -36,9 +37,6 @@ __all__ = [
     "Predictor",
     "load",
 ]
-
-SHIPPED = Path(__file__).resolve().parents[1] / "weights"
-"""The folder of the weights that come with the package."""
 
 COVERAGE = 0.8
 """Share of networks like those of training that an interval is meant to cover."""

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from aiop.errors import AiopError
 from aiop.finetune.baselines import CostTrend
 from aiop.finetune.calibration import Interval, Neighbourhood, rescaling
 from aiop.finetune.kernel import LARGEST, KernelExpert
@@ -25,6 +26,7 @@ from aiop.pretrain.targets import LabelScaler, Target
 from aiop.pretrain.training import TrainingResult, train
 from aiop.pretrain.weights_io import Card, TaskCard, save_predictor
 from aiop.tasks import get_task
+from aiop.tasks.tables.table import is_own
 
 __all__ = ["finish", "pretrain_from_config"]
 
@@ -34,7 +36,8 @@ Array = npt.NDArray[Any]
 def pretrain_from_config(path: str | Path, *, fresh: bool = False, progress: bool = True) -> dict[str, Any]:
     """Train a predictor as a YAML file says, and save weights and card in its folder ``out``.
 
-    An interrupted run goes on from its last checkpoint; ``fresh`` begins anew. ``out`` is taken relative to the file.
+    An interrupted run goes on from its last checkpoint; ``fresh`` begins anew. ``out`` and tables of the user's own
+    are taken relative to the file.
 
     Returns:
         The card of the saved predictor.
@@ -43,10 +46,13 @@ def pretrain_from_config(path: str | Path, *, fresh: bool = False, progress: boo
         AiopError: for settings, tables or labels that do not fit.
     """
     config = PretrainConfig.load(path)
-    out = Path(path).resolve().parent / config.out
+    folder = Path(path).resolve().parent
+    out = folder / config.out
     if fresh:
         shutil.rmtree(out / "run", ignore_errors=True)
-    corpora, targets = labelled_corpora(config.corpora, config.tasks, progress=progress)
+    tables = [str(folder / name) if is_own(name) else name for name in config.corpora]
+    corpora, targets = labelled_corpora(tables, config.tasks, progress=progress)
+    _check_labels(corpora, targets)
     sets = [item.training_set() for item in corpora]
     results = []
     for member in range(config.members):
@@ -55,6 +61,20 @@ def pretrain_from_config(path: str | Path, *, fresh: bool = False, progress: boo
         results.append(train(settings, sets, targets, progress=progress))
     finish(results, corpora, targets, config, out)
     return load(out).card
+
+
+def _check_labels(corpora: Sequence[LabelledCorpus], targets: Sequence[Target]) -> None:
+    """Refuse what would only fail after training: an interval is calibrated on validation labels."""
+    for item in corpora:
+        for column, target in enumerate(targets):
+            train, val = (
+                np.isfinite(item.values[item.rows[part], column]).sum() for part in ("train", "val")
+            )
+            if train and not val:
+                raise AiopError(
+                    f'task "{target.name}" has labels of {train} networks to train on, but none to validate on: '
+                    'measure more networks, or leave it out with the setting "tasks"'
+                )
 
 
 def finish(

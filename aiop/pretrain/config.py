@@ -54,7 +54,7 @@ class PretrainConfig:
     """One pretraining run.
 
     Attributes:
-        corpora: table names or corpus paths to train on.
+        corpora: names of benchmark tables, or paths of tables of one's own (.csv, .parquet), to train on.
         out: folder for checkpoint, log and weights.
         tasks: globs of the tasks to train; all tasks of the corpora by default.
         backbone: the shape of the graph network.

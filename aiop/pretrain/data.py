@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,9 @@ from aiop.graph_ir.corpus import Corpus
 from aiop.pretrain.targets import Target
 from aiop.pretrain.training import TrainingSet
 from aiop.tasks import get_task
-from aiop.tasks.corpora import open_corpus, plain
+from aiop.tasks.corpora import build_corpus, corpus_path, open_corpus, plain
 from aiop.tasks.tables import Table, load_table, split
+from aiop.tasks.tables.split import joined_groups
 
 __all__ = ["LabelledCorpus", "labelled_corpora"]
 
@@ -30,8 +31,9 @@ class LabelledCorpus:
         corpus: n graphs.
         values: float (n, T), in the unit of each task, NaN where not measured.
         macs, params: float (n,), counted from the networks as given.
-        rows: ``train``, ``val`` and ``test`` indices into the corpus. Other forms of an architecture (`FORMS` of
+        rows: ``train``, ``val`` and ``test`` indices into the corpus. Other forms of an architecture (`variants` of
             `aiop.tasks.corpora`) are trained on where the architecture is, and never scored.
+        groups: network of the table -> the group it belongs to: what a split keeps together.
     """
 
     table: Table
@@ -40,6 +42,7 @@ class LabelledCorpus:
     macs: NDArray[np.float64]
     params: NDArray[np.float64]
     rows: dict[str, NDArray[np.int64]]
+    groups: dict[str, str]
 
     @property
     def name(self) -> str:
@@ -53,11 +56,8 @@ class LabelledCorpus:
 
     def group(self, row: int) -> str:
         """Return the group that a row's architecture belongs to: what a split keeps together."""
-        return self._groups[plain(self.corpus.names[row])]
-
-    @cached_property
-    def _groups(self) -> dict[str, str]:
-        return dict(zip(self.table.networks, self.table.groups, strict=True))
+        name = self.corpus.names[row]
+        return self.groups[name if name in self.groups else plain(name)]
 
     def training_set(self) -> TrainingSet:
         """The part that training sees: test rows are not in it."""
@@ -70,15 +70,16 @@ def labelled_corpora(
     """Load tables and encode their networks (or take them from the cache).
 
     Args:
-        tables: names of benchmark tables.
+        tables: names of benchmark tables, or paths of users' own.
         tasks: globs; every column of the tables that matches one becomes a target.
         workers: processes that encode; as many as there are processors by default.
         progress: show a bar while encoding.
 
     Raises:
-        AiopError: for an unknown table, or where no task matches.
+        AiopError: for an unknown table, where no task matches, and for two tables of one name or task.
     """
     loaded = [load_table(name) for name in tables]
+    _check_distinct("tables called", [table.name for table in loaded])
     names = [
         name
         for table in loaded
@@ -87,24 +88,36 @@ def labelled_corpora(
     ]
     if not names:
         raise AiopError(f"no task of {', '.join(tables)} matches {', '.join(tasks)}: see `aiop tasks`")
+    _check_distinct("tables with the task", names)
     targets = [Target(name, get_task(name).transform) for name in names]
     return [_label(table, names, workers, progress) for table in loaded], targets
 
 
+def _check_distinct(what: str, names: list[str]) -> None:
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise AiopError(f'the run has {count} {what} "{name}": rename all but one')
+
+
 def _label(table: Table, names: list[str], workers: int | None, progress: bool) -> LabelledCorpus:
-    corpus = open_corpus(table, workers=workers, progress=progress)
+    if corpus_path(table).is_file():
+        corpus = open_corpus(table)  # a stale one is for the user to build again
+    else:
+        corpus = build_corpus(table, workers=workers, progress=progress)
     position = {name: row for row, name in enumerate(table.networks)}
-    place = np.array(
-        [position[plain(name)] for name in corpus.names]
-    )  # row of the corpus -> row of the table
+    # row of the corpus -> row of the table
+    place = np.array([position[name if name in position else plain(name)] for name in corpus.names])
     values = np.full((len(corpus), len(names)), np.nan)
     for column, name in enumerate(names):
         if name in table.values:
             values[:, column] = table.values[name][place]
     own = np.array([name in position for name in corpus.names])
+    hashes = dict(zip(corpus.names, corpus.hashes, strict=True))
+    twins = [hashes.get(name, "") for name in table.networks]
     rows = {}
-    for part, indices in split(table).items():
+    for part, indices in split(table, twins).items():
         inside = np.isin(place, indices)
         rows[part] = np.flatnonzero(inside if part == "train" else inside & own)
-    macs, params = (np.asarray(corpus.metadata[key], np.float64) for key in ("macs", "params"))
-    return LabelledCorpus(table, corpus, values, macs, params, rows)
+    groups = dict(zip(table.networks, map(str, joined_groups(table, twins)), strict=True))
+    macs, params = corpus.macs.astype(np.float64), corpus.params.astype(np.float64)
+    return LabelledCorpus(table, corpus, values, macs, params, rows, groups)

@@ -1,7 +1,6 @@
 """A trained predictor on disk: weights in safetensors, everything else in a JSON card.
 
-``predictor.safetensors`` holds the tensors and, in its header, the card; ``card.json`` is the same card for people and
-for programs that do not need the weights. The header is the one that counts, so that replacing one file replaces both.
+`aiop.pretrain.card` says where the card lies and checks it.
 """
 
 from __future__ import annotations
@@ -22,7 +21,8 @@ from torch import Tensor
 
 from aiop.errors import AiopError
 from aiop.graph_ir.features import GRAPH_FEATURES, NODE_FEATURES, VOCABULARY, fingerprint
-from aiop.graph_ir.tensor_file import atomic_path, read_header
+from aiop.graph_ir.tensor_file import atomic_path
+from aiop.pretrain.card import CARD, KIND, SCHEMA, WEIGHTS, read_card
 from aiop.pretrain.checkpoint import save_tensors
 from aiop.pretrain.config import BackboneConfig, strict_dataclass
 from aiop.pretrain.heads import Ensemble, PredictorModule
@@ -30,10 +30,6 @@ from aiop.pretrain.targets import LabelScaler
 
 __all__ = ["CARD", "SCHEMA", "WEIGHTS", "Card", "TaskCard", "load_predictor", "read_card", "save_predictor"]
 
-SCHEMA = 1
-WEIGHTS = "predictor.safetensors"
-CARD = "card.json"
-_KIND = "aiop-predictor"
 _ARRAYS = "arrays/"
 _MOST_MEMBERS = 64
 
@@ -104,7 +100,7 @@ def save_predictor(
         for task in card.tasks
     ]  # fmt: skip
     document = {
-        "kind": _KIND,
+        "kind": KIND,
         "schema": SCHEMA,
         "weights_sha256": card.weights_sha256,
         "fingerprint": fingerprint(),
@@ -127,45 +123,6 @@ def save_predictor(
     save_tensors(folder / WEIGHTS, tensors, {"card": text})
     with atomic_path(folder / CARD) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
-    return card
-
-
-def read_card(folder: str | Path) -> dict[str, Any]:
-    """Read and check the card in the weights file of ``folder`` without loading a tensor.
-
-    Raises:
-        AiopError: for missing or damaged files, or a predictor of another schema, vocabulary or feature set.
-    """
-    path = Path(folder) / WEIGHTS
-    if not path.exists():
-        raise AiopError(
-            f"{folder} holds no predictor ({WEIGHTS} is missing): give the folder that training wrote"
-        )
-    metadata, _ = read_header(path)
-    try:
-        card: dict[str, Any] = json.loads(metadata["card"])
-        if card["kind"] != _KIND:
-            raise KeyError("kind")
-    except (KeyError, TypeError, ValueError, RecursionError):
-        raise AiopError(
-            f"{path} is not a predictor of this project: give the folder that training wrote"
-        ) from None
-    if card.get("schema") != SCHEMA:
-        raise AiopError(
-            f"predictor {path} has schema {card.get('schema')}, this version reads {SCHEMA}: train again"
-        )
-    known = {"vocabulary": VOCABULARY, "node_features": NODE_FEATURES, "graph_features": GRAPH_FEATURES}
-    for key, current in known.items():
-        if card.get(key) != list(current):
-            raise AiopError(
-                f"predictor {path} was trained with another {key.replace('_', ' ')} than this version has: install "
-                "the version it was trained with, or train it again"
-            )
-    if card.get("fingerprint") != fingerprint():
-        raise AiopError(
-            f"predictor {path} was trained with features {str(card.get('fingerprint'))[:12]}, this version has "
-            f"{fingerprint()[:12]}: install the version it was trained with, or train it again"
-        )
     return card
 
 

@@ -6,10 +6,10 @@ from typing import Literal
 
 from aiop.tasks.task import Task, register_task
 
-__all__ = ["cost", "quality"]
+__all__ = ["COSTS", "cost", "quality"]
 
 #: Domain of a cost -> unit, direction.
-_COSTS: dict[str, tuple[str, Literal["max", "min"]]] = {
+COSTS: dict[str, tuple[str, Literal["max", "min"]]] = {
     "latency": ("ms", "min"),
     "energy": ("mJ", "min"),
     "throughput": ("images/s", "max"),
@@ -48,7 +48,7 @@ def cost(
 
     Costs span orders of magnitude: they are learned on a logarithmic scale.
     """
-    unit, direction = _COSTS[domain]
+    unit, direction = COSTS[domain]
     name = f"{domain}/{space}/{suffix}"
     return register_task(
         Task(

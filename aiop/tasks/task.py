@@ -6,6 +6,7 @@ A task's name is ``DOMAIN/SPACE/DATASET-METRIC``, for example ``segmentation/nas
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -14,7 +15,16 @@ from typing import Any, Literal
 
 from aiop.errors import AiopError, suggest
 
-__all__ = ["DOMAINS", "Task", "get_task", "list_tasks", "match_tasks", "register_task"]
+__all__ = [
+    "DOMAINS",
+    "MEASURED",
+    "Task",
+    "get_task",
+    "list_tasks",
+    "match_tasks",
+    "register_task",
+    "suggest_tasks",
+]
 
 DOMAINS = (
     "classification",
@@ -28,8 +38,9 @@ DOMAINS = (
     "throughput",
     "training-time",
     "training-throughput",
+    "own",  # what a user's own table measured, under the table's name
 )
-_MEASURED = Path(__file__).with_name("measured.json")
+MEASURED = Path(__file__).with_name("measured.json")
 
 
 @dataclass(frozen=True)
@@ -84,16 +95,16 @@ class Task:
 @cache
 def _measured() -> dict[str, dict[str, Any]]:
     """Task -> ``rows`` and ``noise``, as ``python -m benchmarks.measured --write`` counted them in the tables."""
-    facts: dict[str, dict[str, Any]] = json.loads(_MEASURED.read_text("utf-8"))
+    facts: dict[str, dict[str, Any]] = json.loads(MEASURED.read_text("utf-8"))
     return facts
 
 
 _TASKS: dict[str, Task] = {}
 
 
-def register_task(task: Task) -> Task:
-    """Add ``task`` to the registry and return it; a name may be registered once."""
-    if task.name in _TASKS:
+def register_task(task: Task, *, replace: bool = False) -> Task:
+    """Add ``task`` to the registry and return it; a name may be registered once, or anew where ``replace`` says so."""
+    if task.name in _TASKS and not replace:
         raise ValueError(f"task {task.name!r} is registered twice")
     _TASKS[task.name] = task
     return task
@@ -124,6 +135,19 @@ def match_tasks(glob: str) -> list[str]:
     names = list_tasks(glob)
     if not names:
         raise AiopError(
-            f'task pattern "{glob}" matches no task{suggest(glob, _TASKS)}: list all with "aiop tasks"'
+            f'task pattern "{glob}" matches no task{suggest_tasks(glob, _TASKS)}: list all with "aiop tasks"'
         )
     return names
+
+
+def suggest_tasks(glob: str, names: Iterable[str]) -> str:
+    """As `suggest`, for a pattern that matches none of ``names``: the nearest name, domain or space.
+
+    >>> suggest_tasks("latncy/*", ["latency/nas-bench-201/pixel3"])
+    ' (did you mean "latency/*"?)'
+    """
+    candidates = dict.fromkeys(names)
+    for name in list(candidates):
+        domain, space, *_ = [*name.split("/"), ""]
+        candidates |= dict.fromkeys((f"{domain}/*", f"*/{space}/*", f"{domain}/{space}/*"))
+    return suggest(glob, candidates)

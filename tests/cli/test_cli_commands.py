@@ -6,11 +6,14 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import onnx
 import pytest
 from cli_cases import CODE, RESNET18
+from safetensors.numpy import save_file
 
 import aiop
+from aiop.pretrain.card import SHIPPED, WEIGHTS, read_card
 
 INSPECT_KEYS = (
     "network nodes macs flops elementwise params activations precision inputs outputs hash operators unknown opset "
@@ -109,21 +112,86 @@ def test_predict_table(aiop_cli, stub_predictor, monkeypatch, columns):
     assert run.out.count("OUT") == 2  # ResNet-18 in both tasks
 
 
-def test_tasks_json(aiop_cli, stub_predictor):
-    run = aiop_cli("tasks", "classification/*", "--json")
-    (report,) = run.objects()
-    assert report["task"] == "classification/nas-bench-201/cifar10-test-top1"
-    assert (report["unit"], report["direction"], report["labels"]) == ("%", "max", 12000)
-    assert report["held_out"]["srcc"] == 0.9871
+TASK_KEYS = (
+    "task domain space form metric dataset unit direction transform rows noise source licence "
+    "labels held_out".split()
+)
 
 
-def test_tasks_table(aiop_cli, stub_predictor, monkeypatch):
+def test_tasks_json(aiop_cli):
+    run = aiop_cli("tasks", "classification/nas-bench-201/*", "--json")
+    assert (run.status, run.err) == (0, "")
+    reports = run.objects()
+    assert [list(report) for report in reports] == [TASK_KEYS] * 4
+    (report,) = (report for report in reports if report["task"].endswith("cifar10-test-top1"))
+    assert (report["domain"], report["space"], report["form"]) == (
+        "classification",
+        "nas-bench-201",
+        "cifar10",
+    )
+    assert (report["unit"], report["direction"], report["rows"], report["labels"]) == ("%", "max", 6466, 5000)
+    assert report["noise"] == pytest.approx(0.17, abs=0.005)
+    assert report["held_out"]["srcc"] > 0.95
+
+
+def test_tasks_that_the_predictor_does_not_predict(aiop_cli):
+    everything, predicted = (aiop_cli("tasks", *flags, "--json").objects() for flags in ([], ["--predicted"]))
+    assert len(everything) >= 90
+    assert [report["task"] for report in everything] == sorted(report["task"] for report in everything)
+    assert [report for report in everything if report["labels"] is not None] == predicted
+    (unseen,) = aiop_cli("tasks", "latency/fbnet/pixel3", "--json").objects()
+    assert (unseen["rows"], unseen["labels"], unseen["held_out"]) == (5000, None, None)
+
+
+def test_tasks_in_a_terminal_are_grouped(aiop_cli, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    run = aiop_cli("tasks")
-    assert "12,000" in run.out
-    assert "0.987" in run.out
-    assert "lower" in run.out
-    assert max(map(len, run.out.splitlines())) <= 80
+    lines = [line.rstrip() for line in aiop_cli("tasks", "*/nas-bench-201/*").out.splitlines()]
+    assert lines[0].split() == "Task Unit Better Networks Noise SRCC".split()
+    headings = [f"{domain}/nas-bench-201/" for domain in ("classification", "energy", "latency")]
+    assert [line for line in lines[1:] if not line.startswith(" ")] == headings
+    assert lines[2].split()[:5] == ["cifar10-test-top1", "%", "higher", "6,466", "0.166"]
+    assert lines[headings.index("energy/nas-bench-201/") + 6].split()[:4] == "edgegpu mJ lower 6,466".split()
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_tasks_table_fits(aiop_cli, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert max(map(len, aiop_cli("tasks").out.splitlines())) <= columns
+
+
+def test_tasks_in_a_pipe_are_whole_lines(aiop_cli):
+    _, *lines = aiop_cli("tasks").out.splitlines()
+    names = [report["task"] for report in aiop_cli("tasks", "--json").objects()]
+    assert [line.split()[0] for line in lines] == names
+
+
+def test_tasks_of_a_predictor_of_ones_own(aiop_cli, tmp_path):
+    """Of a task that only the predictor's card knows, the card says what there is to say."""
+    card = read_card(SHIPPED)
+    known, other = card["tasks"][:2]
+    card["tasks"] = [known, other | {"name": "own/mine/loss", "unit": "nat", "direction": "min"}]
+    save_file({"none": np.zeros(1, np.float32)}, tmp_path / WEIGHTS, {"card": json.dumps(card)})
+    listed = aiop_cli("tasks", "--weights", tmp_path, "--predicted", "--json").objects()
+    assert [report["task"] for report in listed] == [known["name"], "own/mine/loss"]
+    own = listed[1]
+    assert (own["domain"], own["space"], own["unit"], own["direction"]) == ("own", "mine", "nat", "min")
+    assert (own["rows"], own["noise"], own["labels"]) == (0, None, other["extra"]["labels"])
+    assert "5,000" in aiop_cli("tasks", "own/*", "--weights", tmp_path).out
+    assert aiop_cli("tasks", "own/*").status == 1
+    del card["tasks"][1]["extra"]
+    save_file({"none": np.zeros(1, np.float32)}, tmp_path / WEIGHTS, {"card": json.dumps(card)})
+    aiop_cli("tasks", "--weights", tmp_path).is_user_error("lacks its fields ('extra')", "aiop pretrain")
+
+
+def test_tasks_loads_no_torch():
+    program = (
+        "import sys\n"
+        "from aiop.cli.main import app\n"
+        "try:\n    app(['tasks'])\n"
+        "finally:\n    print(sorted({'torch', 'scipy', 'pyarrow', 'pandas'} & sys.modules.keys()))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == "[]"
 
 
 def test_build_writes_a_network(aiop_cli, tmp_path):

@@ -82,3 +82,44 @@ def test_an_unknown_table_is_one_clear_error(small_table, tmp_path):
         pretrain_from_config(settings(tmp_path / "run.yaml", corpora=["smal"]), progress=False)
     with pytest.raises(AiopError, match="no task of small matches"):
         pretrain_from_config(settings(tmp_path / "run.yaml", tasks=["*nothing*"]), progress=False)
+
+
+@pytest.fixture
+def own_table(monkeypatch, tmp_path):
+    """Forty cells in ``tables/my.csv``, with two measurements that follow their convolutions."""
+    monkeypatch.setenv("AIOP_CACHE", str(tmp_path / "cache"))
+    space, rng = get_space("nas-bench-201"), np.random.default_rng(0)
+    codes = [space.sample(rng) for _ in range(40)]
+    lines = [f"nas-bench-201:{code},{50 + code.count('conv')},{1 + code.count('3x3')}" for code in codes]
+    (tmp_path / "tables").mkdir()
+    path = tmp_path / "tables" / "my.csv"
+    path.write_text("\n".join(["network,top1 [%],latency/my-phone/batch1", *lines]))
+    return path
+
+
+def test_a_table_of_ones_own_lies_relative_to_the_settings(own_table, tmp_path, monkeypatch):
+    monkeypatch.chdir("/")
+    card = pretrain_from_config(settings(tmp_path / "run.yaml", corpora=["tables/my.csv"]), progress=False)
+    assert set(card["tasks"]) == {"own/my/top1", "latency/my-phone/batch1"}
+    assert list(card["tables"]) == ["my"]
+    prediction = aiop.load(tmp_path / "out").predict(own_table.read_text().splitlines()[1].split(",")[0])
+    assert (prediction["own/my/top1"].unit, prediction["latency/my-phone/batch1"].unit) == ("%", "ms")
+
+
+def test_tables_that_would_be_taken_for_one_another(own_table, tmp_path):
+    (tmp_path / "my.csv").write_bytes(own_table.read_bytes())
+    with pytest.raises(AiopError, match='2 tables called "my"'):
+        pretrain_from_config(settings(tmp_path / "run.yaml", corpora=["tables/my.csv", "my.csv"]))
+    (tmp_path / "more.csv").write_text(
+        own_table.read_text().replace("my-phone/batch1", "nas-bench-201/pixel3")
+    )
+    own_table.write_bytes((tmp_path / "more.csv").read_bytes())
+    with pytest.raises(AiopError, match='2 tables with the task "latency/nas-bench-201/pixel3"'):
+        pretrain_from_config(settings(tmp_path / "run.yaml", corpora=["tables/my.csv", "more.csv"]))
+
+
+def test_too_few_networks_are_refused_before_training(own_table, tmp_path):
+    own_table.write_text("\n".join(own_table.read_text().splitlines()[:4]))
+    with pytest.raises(AiopError, match="none to validate on"):
+        pretrain_from_config(settings(tmp_path / "run.yaml", corpora=["tables/my.csv"]), progress=False)
+    assert not (tmp_path / "out").exists()

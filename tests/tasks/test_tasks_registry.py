@@ -10,10 +10,11 @@ from aiop.tasks.task import DOMAINS, Task, match_tasks, register_task
 
 
 def test_counts_per_space() -> None:
-    # 4 accuracies, 11 latencies, 1 energy; 5 settings x 2 metrics + 3; 8 sets x 2 metrics + 20 throughputs.
+    # 4 accuracies, 11 latencies, 1 energy; 5 settings x 2 metrics + 3; 8 sets x 2 metrics + 22 throughputs.
     assert len(list_tasks("*/nas-bench-201/*")) == 16
     assert len(list_tasks("*/nas-bench-mr/*")) == 13
-    assert len(list_tasks("*/timm/*")) == 36
+    assert len(list_tasks("*/timm/*")) == 38
+    assert len(list_tasks()) >= 90
     assert list_tasks() == sorted(list_tasks())
 
 
@@ -29,6 +30,21 @@ def test_every_task_is_described(name: str) -> None:
     assert task.direction == ("min" if task.domain in ("latency", "energy", "training-time") else "max")
     assert task.space in list_spaces() or task.space == "timm"
     assert not task.form or task.form in get_space(task.space).forms
+    assert task.rows >= 300
+    assert task.noise is None or 0 < task.noise < 100
+
+
+def test_rows_and_noise_of_known_tasks() -> None:
+    accuracy, latency = (
+        get_task(f"{task}")
+        for task in ("classification/nas-bench-201/cifar10-test-top1", "latency/fbnet/pixel3")
+    )
+    assert (accuracy.rows, latency.rows) == (
+        6466,
+        5000,
+    )  # classes of isomorphic cells; measured architectures
+    assert accuracy.noise == pytest.approx(0.17, abs=0.005)  # points between twins
+    assert latency.noise is None
 
 
 def test_names_of_the_documentation_exist() -> None:
@@ -47,6 +63,8 @@ def test_unknown_names_suggest_the_nearest() -> None:
         get_task("vido/nas-bench-mr/hmdb51-top1")
     with pytest.raises(AiopError, match='did you mean "classification/timm/imagenet-top1"'):
         match_tasks("clasification/timm/imagenet-top1")
+    with pytest.raises(AiopError, match=r'did you mean "video/\*"'):
+        match_tasks("vidoe/*")
     with pytest.raises(AiopError, match='did you mean "nas-bench-201"'):
         get_space("nas-bench-2001")
     assert list_tasks("nothing*") == []
@@ -57,6 +75,7 @@ def test_registration_refuses_what_would_be_ambiguous() -> None:
     task = get_task("video/nas-bench-mr/hmdb51-top1")
     with pytest.raises(ValueError, match="registered twice"):
         register_task(task)
+    assert register_task(task, replace=True) is get_task(task.name)
     with pytest.raises(ValueError, match="DOMAIN/SPACE/DATASET-METRIC"):
         Task("video/x", "top1", "%", "max", "video", "d", "x", "s", "l")
     with pytest.raises(ValueError, match="domain"):

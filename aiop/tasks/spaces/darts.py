@@ -43,7 +43,6 @@ __all__ = [
     "Darts",
     "Edge",
     "Genotype",
-    "NetworkForm",
 ]
 
 OPERATIONS = (

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aiop.tasks.declare import cost, quality
-from aiop.tasks.tables.table import Table, read_columns, register_table, sha256
+from aiop.tasks.tables.table import Table, read_columns, register_table, sha256, spread_of_rows
 
 __all__ = ["load"]
 
 FILE = "nas_bench_201.parquet"
+_TRAINED = 80.0  # % on CIFAR-10's test set: below, a cell did not learn, and its twins agree by that
+_OPERATION = re.compile(r"\|([a-z0-9_]+)~")
+_EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))  # source and target of a code's operations
 _NASLIB = "NAS-Bench-201 (Dong and Yang 2020), collected by NASLib"
 _HELP = "HELP (Lee et al. 2021) and HW-NAS-Bench (Li et al. 2021)"
 
@@ -65,6 +70,11 @@ def load(folder: Path) -> Table:
     put twins on both sides of a split. ``macs`` and ``params`` are those of the 100-class network on 32 x 32
     images as the table prints them, rounded to 0.01 M and 0.001 M (about 1% of the rows carry the numbers of
     another cell; the network built from the code is right).
+
+    ``noise`` is the median standard deviation within sets of twins. To an accuracy, all cells of a class are twins;
+    classes that reach 80% on CIFAR-10 count. A device also runs operations that do not reach the output, unless its
+    compiler leaves them out, so that to a latency or energy only those cells of a class are twins that have the same
+    operations and none that is idle. Eyeriss is a simulator that repeats itself exactly: it has no noise.
     """
     path = folder / FILE
     columns = read_columns(path, ["idx", "arch", "isomorph_of", "macs_M", "params_M", *COLUMNS])
@@ -87,4 +97,38 @@ def load(folder: Path) -> Table:
         params=np.round(pick("params_M", 3) * 1e6),
         files={FILE: sha256(path)},
         licence="Apache-2.0 (accuracies), MIT (latencies, energy)",
+        noise=_noise(columns),
     )
+
+
+def _noise(columns: dict[str, list[Any]]) -> dict[str, float]:
+    """Task -> median standard deviation within sets of twins, over all rows of the file; see `load`."""
+    trained = np.asarray(columns["cifar10_test_acc"], dtype=np.float64) > _TRAINED
+    operations = [_OPERATION.findall(code) for code in columns["arch"]]
+    busy = np.asarray([not _idles(cell) for cell in operations])
+    classes = columns["isomorph_of"]
+    alike = list(zip(classes, map(tuple, map(sorted, operations)), strict=True))
+    noise: dict[str, float] = {}
+    for column, task in COLUMNS.items():
+        accuracy = column.endswith("_acc")
+        rows, labels = (trained, classes) if accuracy else (busy, alike)
+        number = {label: i for i, label in enumerate(dict.fromkeys(labels))}
+        twins = np.asarray([number[label] for label in labels])
+        values = np.asarray(columns[column], dtype=np.float64)
+        spread = float(np.median(spread_of_rows(values[rows], twins[rows])))
+        if spread > 0:
+            noise[task] = spread
+    return noise
+
+
+def _idles(operations: list[str]) -> bool:
+    """Whether some operation (not ``none``) reads nothing of the cell's input or does not reach its output."""
+    edges = [edge for edge, operation in zip(_EDGES, operations, strict=True) if operation != "none"]
+    fed, heard = {0}, {3}
+    for source, target in edges:  # in the order of the targets
+        if source in fed:
+            fed.add(target)
+    for source, target in reversed(edges):
+        if target in heard:
+            heard.add(source)
+    return not all(source in fed and target in heard for source, target in edges)

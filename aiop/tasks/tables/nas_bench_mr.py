@@ -70,6 +70,7 @@ def load(folder: Path) -> Table:
 
     ``macs`` is the table's own count, ``gmacs * 1e9``: convolutions, plus twice the outputs of batch norms,
     plus 50, of the 50-class network on 128 x 128 images. ``params`` is exact.
+    There is no ``noise``: every architecture was trained once in each setting.
     """
     path = folder / FILE
     metrics = sorted({metric for _, metric in COLUMNS})

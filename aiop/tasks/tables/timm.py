@@ -1,4 +1,4 @@
-"""The real networks of timm: 848 ONNX graphs, accuracy on 8 data sets, throughput on 20 settings."""
+"""The real networks of timm: 848 ONNX graphs, accuracy on 8 data sets, throughput in 22 settings."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ TIMM_ACCURACY_SETS = {
     "sketch": "ImageNet-Sketch",
 }
 
-#: Sets of timm's benchmark table that measure inference: ``infer-PRECISION-LAYOUT-VERSIONS-DEVICE``.
+#: Sets of timm's benchmark table that measure inference: ``infer-PRECISION-LAYOUT-VERSIONS-DEVICE``, where the
+#: versions are those of PyTorch and CUDA. No two measure the same thing: none repeats another.
 TIMM_THROUGHPUT_SETS = (
     "infer-amp-nchw-pt113-cu117-rtx3090",
     "infer-amp-nchw-pt210-cu121-rtx3090",
@@ -65,6 +66,12 @@ TIMM_THROUGHPUT_SETS = (
     "infer-fp32-nchw-pt240-cpu-i9_10940x-dynamo",
 )
 
+#: Sets of timm's benchmark table that measure training: forward, backward and the step of the optimiser.
+TIMM_TRAINING_SETS = (
+    "train-amp-nchw-pt112-cu113-rtx3090",
+    "train-amp-nhwc-pt112-cu113-rtx3090",
+)
+
 
 def timm_accuracy_task(dataset: str, metric: str) -> str:
     """Task of a set and metric (``"top1"`` or ``"top5"``) of timm's accuracy table."""
@@ -72,8 +79,9 @@ def timm_accuracy_task(dataset: str, metric: str) -> str:
 
 
 def timm_throughput_task(benchmark: str) -> str:
-    """Task of an inference set of timm's benchmark table."""
-    return f"throughput/timm/{benchmark}"
+    """Task of a set of timm's benchmark table."""
+    domain = "training-throughput" if benchmark in TIMM_TRAINING_SETS else "throughput"
+    return f"{domain}/timm/{benchmark}"
 
 
 for _set, _dataset in TIMM_ACCURACY_SETS.items():
@@ -81,6 +89,8 @@ for _set, _dataset in TIMM_ACCURACY_SETS.items():
         quality("classification", "timm", _set, _metric, _dataset, _TIMM, "Apache-2.0")
 for _set in TIMM_THROUGHPUT_SETS:
     cost("throughput", "timm", _set, _set.removeprefix("infer-"), _TIMM, "Apache-2.0")
+for _set in TIMM_TRAINING_SETS:
+    cost("training-throughput", "timm", _set, _set.removeprefix("train-"), _TIMM, "Apache-2.0")
 
 
 class _Accuracy(NamedTuple):
@@ -102,7 +112,10 @@ def load(folder: Path) -> Table:
     size alone ranks the networks.
 
     ``macs`` is fvcore's count, printed to 0.01 G (median over settings), ``params`` to 0.01 M. Values of
-    throughput are the measured images/s at the graph's input size. ``groups`` are families.
+    throughput are the measured images/s at the graph's input size, in training at half of the sizes only. The
+    table's milliseconds per step are the batch divided by them, no measurement of their own. ``groups`` are families.
+
+    There is no ``noise``: recipes differ by more than chance, and no setting is measured twice.
     """
     keys = _graph_keys(folder / GRAPHS)
     position = {key: i for i, key in enumerate(keys)}
@@ -183,18 +196,29 @@ def _benchmark_values(
     path: Path, position: dict[Key, int]
 ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64]]:
     """Task -> images/s ``(n,)``, and MACs ``(n,)``."""
-    columns = read_columns(path, ["set", "arch", "infer_img_size", "infer_samples_per_sec", "infer_gmacs"])
+    kinds = {"infer": TIMM_THROUGHPUT_SETS, "train": TIMM_TRAINING_SETS}
+    measured = [f"{kind}_{column}" for kind in kinds for column in ("img_size", "samples_per_sec")]
+    columns = read_columns(path, ["set", "arch", "infer_gmacs", *measured])
     count = len(position)
-    values = {timm_throughput_task(name): np.full(count, np.nan) for name in TIMM_THROUGHPUT_SETS}
+    values = {timm_throughput_task(name): np.full(count, np.nan) for sets in kinds.values() for name in sets}
     gmacs: dict[int, list[float]] = defaultdict(list)
-    for name, arch, size, images, giga in zip(*columns.values(), strict=True):
-        i = position.get((arch, int(size))) if size is not None else None
-        if i is None or name not in TIMM_THROUGHPUT_SETS:
-            continue
-        if images is not None:
-            values[timm_throughput_task(name)][i] = images
-        if giga is not None:
-            gmacs[i].append(giga)
+    for kind, sets in kinds.items():
+        rows = zip(
+            columns["set"],
+            columns["arch"],
+            columns[f"{kind}_img_size"],
+            columns[f"{kind}_samples_per_sec"],
+            columns["infer_gmacs"],
+            strict=True,
+        )
+        for name, arch, size, images, giga in rows:
+            i = position.get((arch, int(size))) if size is not None else None
+            if i is None or name not in sets:
+                continue
+            if images is not None:
+                values[timm_throughput_task(name)][i] = images
+            if giga is not None:
+                gmacs[i].append(giga)
     macs = np.full(count, np.nan)
     for i, counts in gmacs.items():
         macs[i] = np.round(np.median(counts) * 1e9)

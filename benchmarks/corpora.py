@@ -1,0 +1,78 @@
+"""What corpora cost on disk and to read: opening one, and 1,000 random graphs, as medians over repeats.
+
+    python -m benchmarks.corpora [TABLE ...] [--repeats 5]
+
+`aiop corpus build` makes them and prints how long that took. Opening is measured twice: in this process once the check
+has run (what a program that opens several pays), and in a new process that has imported the package, as the first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+from aiop.errors import AiopError
+from aiop.tasks.corpora import open_corpus
+from aiop.tasks.tables import list_tables
+
+GRAPHS = 1000
+ROW = "{:16s} {:>8s} {:>12s} {:>8s} {:>10s} {:>11s} {:>12s}"
+FIRST = (
+    "import sys, time\n"
+    "from aiop.tasks.corpora import open_corpus\n"
+    "start = time.perf_counter()\n"
+    "open_corpus(sys.argv[1])\n"
+    "print(time.perf_counter() - start)"
+)
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help="all benchmark tables by default")
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    print(f"seconds are medians of {options.repeats}; graphs are drawn at random\n")
+    print(ROW.format("corpus", "graphs", "nodes", "MB", "open, s", "first, s", f"{GRAPHS:,} graphs"))
+    totals = np.zeros(3)
+    for name in options.tables or list_tables():
+        try:
+            totals += measure(name, options.repeats)
+        except AiopError as error:
+            print(f"{name:16s} {error}")
+    print(ROW.format("all", f"{totals[0]:,.0f}", f"{totals[1]:,.0f}", f"{totals[2]:.1f}", "", "", ""))
+
+
+def measure(name: str, repeats: int) -> tuple[int, int, float]:
+    """Print the row of one corpus and return its graphs, nodes and megabytes."""
+    corpus = open_corpus(name)
+    first = [
+        float(subprocess.run([sys.executable, "-c", FIRST, name], capture_output=True, check=True).stdout)
+        for _ in range(repeats)
+    ]
+    opened, read = [], []
+    for seed in range(repeats):
+        start = time.perf_counter()
+        corpus = open_corpus(name)
+        opened.append(time.perf_counter() - start)
+        rows = np.random.default_rng(seed).integers(len(corpus), size=GRAPHS).tolist()
+        start = time.perf_counter()
+        for row in rows:
+            corpus[row]
+        read.append(time.perf_counter() - start)
+    nodes = len(corpus.tables["number"])
+    size = corpus.path.stat().st_size / 1e6
+    seconds = [f"{statistics.median(found):.4f}" for found in (opened, first, read)]
+    print(ROW.format(name, f"{len(corpus):,}", f"{nodes:,}", f"{size:.1f}", *seconds), flush=True)
+    return len(corpus), nodes, size
+
+
+if __name__ == "__main__":
+    main()
