@@ -1,6 +1,6 @@
 """What corpora cost on disk and to read: opening one, and 1,000 random graphs, as medians over repeats.
 
-    python -m benchmarks.corpora [TABLE ...] [--repeats 5]
+    python -m benchmarks.corpora [TABLE ...] [--repeats 5] [--write]
 
 `aiop corpus build` makes them and prints how long that took. Opening is measured twice: in this process once the check
 has run (what a program that opens several pays), and in a new process that has imported the package, as the first.
@@ -19,9 +19,13 @@ import numpy as np
 from aiop.errors import AiopError
 from aiop.tasks.corpora import open_corpus
 from aiop.tasks.tables import list_tables
+from benchmarks.document import write_section
 
 GRAPHS = 1000
-ROW = "{:16s} {:>8s} {:>12s} {:>8s} {:>10s} {:>11s} {:>12s}"
+HEADER = (
+    "| corpus | graphs | nodes | MB | open, ms | open first, ms | read 1,000 graphs, ms |",
+    "|---|---|---|---|---|---|---|",
+)
 FIRST = (
     "import sys, time\n"
     "from aiop.tasks.corpora import open_corpus\n"
@@ -38,20 +42,27 @@ def main() -> None:
     )
     parser.add_argument("tables", nargs="*", metavar="TABLE", help="all benchmark tables by default")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--write", action="store_true", help="replace the table in docs/results.md")
     options = parser.parse_args()
-    print(f"seconds are medians of {options.repeats}; graphs are drawn at random\n")
-    print(ROW.format("corpus", "graphs", "nodes", "MB", "open, s", "first, s", f"{GRAPHS:,} graphs"))
+    lines = list(HEADER)
+    print("\n".join(lines))
     totals = np.zeros(3)
     for name in options.tables or list_tables():
         try:
-            totals += measure(name, options.repeats)
+            line, sizes = measure(name, options.repeats)
         except AiopError as error:
-            print(f"{name:16s} {error}")
-    print(ROW.format("all", f"{totals[0]:,.0f}", f"{totals[1]:,.0f}", f"{totals[2]:.1f}", "", "", ""))
+            sys.exit(f"error: {error}")
+        print(line, flush=True)
+        lines.append(line)
+        totals += sizes
+    lines.append(f"| all | {totals[0]:,.0f} | {totals[1]:,.0f} | {totals[2]:.1f} | | | |")
+    print(lines[-1])
+    if options.write:
+        write_section("corpora", lines)
 
 
-def measure(name: str, repeats: int) -> tuple[int, int, float]:
-    """Print the row of one corpus and return its graphs, nodes and megabytes."""
+def measure(name: str, repeats: int) -> tuple[str, tuple[int, int, float]]:
+    """Return the row of one corpus, and its graphs, nodes and megabytes."""
     corpus = open_corpus(name)
     first = [
         float(subprocess.run([sys.executable, "-c", FIRST, name], capture_output=True, check=True).stdout)
@@ -69,9 +80,8 @@ def measure(name: str, repeats: int) -> tuple[int, int, float]:
         read.append(time.perf_counter() - start)
     nodes = len(corpus.tables["number"])
     size = corpus.path.stat().st_size / 1e6
-    seconds = [f"{statistics.median(found):.4f}" for found in (opened, first, read)]
-    print(ROW.format(name, f"{len(corpus):,}", f"{nodes:,}", f"{size:.1f}", *seconds), flush=True)
-    return len(corpus), nodes, size
+    times = " | ".join(f"{1000 * statistics.median(found):.1f}" for found in (opened, first, read))
+    return f"| {name} | {len(corpus):,} | {nodes:,} | {size:.1f} | {times} |", (len(corpus), nodes, size)
 
 
 if __name__ == "__main__":
