@@ -18,6 +18,7 @@ from aiop.finetune.baselines import CostTrend
 from aiop.finetune.calibration import Interval, Neighbourhood
 from aiop.finetune.kernel import ARRAYS as EXPERT_ARRAYS
 from aiop.finetune.kernel import KernelExpert
+from aiop.finetune.views import Views
 from aiop.graph_ir import ComputeGraph
 from aiop.graph_ir.batch import Engine, collate
 from aiop.graph_ir.corpus import Corpus
@@ -223,6 +224,41 @@ class Predictor:
                 embed_batch(self.module, collate(arrays[start : start + _BATCH]))[0]
                 for start in range(0, len(arrays), _BATCH)
             ]
+        )
+
+    def views(self, networks: Sequence[Network]) -> Views:
+        """Return what heads see of networks."""
+        graphs = [_graph(network) for network in networks]
+        encoded = [encode(graph) for graph in graphs]
+        seen = [
+            embed_batch(self.module, collate(encoded[start : start + _BATCH]))
+            for start in range(0, len(encoded), _BATCH)
+        ]
+        features = np.stack([item.graph for item in encoded])
+        scaled = np.concatenate([outputs for _, outputs in seen])
+        self._adjust(scaled, features)
+        return Views(
+            names=tuple(graph.name for graph in graphs),
+            embedding=np.concatenate([embedding for embedding, _ in seen]),
+            outputs=scaled,
+            graph=features,
+            macs=np.array([graph.macs for graph in graphs], np.float64),
+            params=np.array([graph.params for graph in graphs], np.float64),
+            sources=self.names,
+        )
+
+    def views_corpus(self, corpus: Corpus, rows: Array | None = None, *, engine: Engine = "auto") -> Views:
+        """Return what heads see of a corpus's rows (all by default)."""
+        places = np.arange(len(corpus)) if rows is None else np.asarray(rows, np.int64)
+        embedding, scaled = self.scaled_corpus(corpus, places, engine=engine)
+        return Views(
+            names=tuple(corpus.names[place] for place in places),
+            embedding=embedding,
+            outputs=scaled,
+            graph=np.asarray(corpus.graph_features()[places]),
+            macs=np.asarray(corpus.macs[places], np.float64),
+            params=np.asarray(corpus.params[places], np.float64),
+            sources=self.names,
         )
 
     def predict_corpus(self, corpus: Corpus, rows: Array | None = None, *, engine: Engine = "auto") -> Array:

@@ -1,0 +1,74 @@
+"""What a head sees of networks: one network in several views, none of which knows the head's task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aiop.errors import AiopError
+
+__all__ = ["Views"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """n networks as a pretrained predictor and plain counting see them.
+
+    names: n names of networks, such as ``space:code``.
+    embedding: float32 ``(n, D)``, of the backbone (of all members of an ensemble, side by side).
+    outputs: float32 ``(n, S)``, scaled predictions of the S tasks of pretraining, the *sources* of a new task.
+    graph: float32 ``(n, G)``, hand-made graph features (`aiop.graph_ir.features.GRAPH_FEATURES`).
+    macs, params: float64 ``(n,)``.
+    sources: names of the S tasks.
+    """
+
+    names: tuple[str, ...]
+    embedding: Array
+    outputs: Array
+    graph: Array
+    macs: Array
+    params: Array
+    sources: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        count = len(self.names)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.ndarray) and len(value) != count:
+                raise AiopError(
+                    f"view {field.name!r} has {len(value)} rows for {count} networks: give one each"
+                )
+        if self.outputs.shape[1:] != (len(self.sources),):
+            raise AiopError(
+                f"outputs have shape {self.outputs.shape} for {len(self.sources)} sources: expected (n, S)"
+            )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def rows(self, indices: Sequence[int] | Array) -> Views:
+        """Some of the networks, in the order of ``indices``."""
+        places = np.asarray(indices, np.int64)
+        return Views(
+            names=tuple(self.names[place] for place in places),
+            embedding=self.embedding[places],
+            outputs=self.outputs[places],
+            graph=self.graph[places],
+            macs=self.macs[places],
+            params=self.params[places],
+            sources=self.sources,
+        )
+
+    def only(self, keep: Sequence[bool] | Array) -> Views:
+        """The same networks with some of the sources: those where ``keep``, ``(S,)``, is true."""
+        mask = np.asarray(keep, bool)
+        return Views(
+            self.names, self.embedding, self.outputs[:, mask], self.graph, self.macs, self.params,
+            tuple(name for name, kept in zip(self.sources, mask, strict=True) if kept),
+        )  # fmt: skip
