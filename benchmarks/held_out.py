@@ -16,7 +16,7 @@ import numpy as np
 
 import aiop
 from aiop.finetune.baselines import forest_features, forest_predict, mean_cost_rank
-from aiop.finetune.code_mlp import CodeMLP
+from aiop.finetune.baselines.code_mlp import CodeMLP
 from aiop.finetune.metrics import scores, srcc
 from aiop.predictor import Predictor
 from aiop.pretrain.data import LabelledCorpus, labelled_corpora

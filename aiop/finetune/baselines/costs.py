@@ -1,18 +1,20 @@
-"""What a predictor has to beat: counting costs, and trees on counts of operators."""
+"""Counting costs: the baselines without labels, and a task's trend in MACs alone."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
+from scipy.stats import rankdata, spearmanr
 
-from aiop.graph_ir.features import GRAPH_FEATURES
+from aiop.finetune.baselines.base import checked_labels, register
+from aiop.finetune.views import Views
 
-__all__ = ["CostTrend", "forest_features", "forest_predict", "mean_cost_rank"]
+__all__ = ["CostRank", "CostTrend", "Macs", "mean_cost_rank"]
 
 Array = npt.NDArray[Any]
+Sign = Literal["positive", "labels"]
 
 
 def mean_cost_rank(macs: Array, params: Array) -> Array:
@@ -20,24 +22,51 @@ def mean_cost_rank(macs: Array, params: Array) -> Array:
     return np.asarray((rankdata(macs) + rankdata(params)) / 2)
 
 
-def forest_features(graph: Array) -> Array:
-    """Return counts of operators, log MACs and log parameters out of graph features ``(n, G)``."""
-    columns = [
-        i
-        for i, name in enumerate(GRAPH_FEATURES)
-        if name.startswith("count_") or name in ("log_macs", "log_params")
-    ]
-    return np.asarray(graph)[:, columns]
+class _Cost:
+    """A score that needs no labels; with ``sign="labels"`` labels turn it round where more cost goes with less."""
+
+    name = ""
+    ranks_only = True
+    least_labels = 0
+
+    def __init__(self, *, sign: Sign = "positive") -> None:
+        self.sign = sign
+        self.factor = 1.0
+
+    def fit(self, views: Views, values: Array) -> Self:
+        labels = checked_labels(self.name, views, values, self.least_labels)
+        self.factor = 1.0
+        if self.sign == "labels" and len(labels) > 1 and np.ptp(labels) > 0:
+            score = self._score(views)
+            if np.ptp(score) > 0 and spearmanr(score, labels).statistic < 0:
+                self.factor = -1.0
+        return self
+
+    def predict(self, views: Views) -> Array:
+        """Return scores ``(m,)`` whose order is the prediction."""
+        return self.factor * self._score(views)
+
+    def _score(self, views: Views) -> Array:
+        raise NotImplementedError
 
 
-def forest_predict(train: Array, labels: Array, test: Array, *, seed: int = 0, trees: int = 300) -> Array:
-    """Fit a random forest on ``train`` ``(n, D)`` with ``labels`` ``(n,)`` (nan left out) and predict ``test``."""
-    from sklearn.ensemble import RandomForestRegressor
+@register("macs")
+class Macs(_Cost):
+    """The logarithm of the MACs: the larger a network, the higher its value is taken to be.
 
-    known = np.isfinite(labels)
-    forest = RandomForestRegressor(trees, random_state=seed, n_jobs=-1, min_samples_leaf=2, max_features=0.5)
-    forest.fit(train[known], labels[known])
-    return np.asarray(forest.predict(test))
+    ``sign="labels"`` takes the sign of Spearman's correlation with the labels instead.
+    """
+
+    def _score(self, views: Views) -> Array:
+        return np.log2(1.0 + np.asarray(views.macs, np.float64))
+
+
+@register("cost-rank")
+class CostRank(_Cost):
+    """The mean of the ranks by MACs and by parameters, among the networks asked for; ``sign`` as in `Macs`."""
+
+    def _score(self, views: Views) -> Array:
+        return mean_cost_rank(views.macs, views.params)
 
 
 class CostTrend:
