@@ -16,7 +16,7 @@ from aiop.finetune.metrics import srcc
 from aiop.predictor import Predictor
 from aiop.pretrain.data import LabelledCorpus, labelled_corpora
 from aiop.pretrain.evaluation import embed_rows
-from aiop.pretrain.heads import PredictorModule
+from aiop.pretrain.module import PredictorModule
 
 
 def main() -> None:

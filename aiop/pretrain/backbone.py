@@ -85,8 +85,12 @@ class DirectedLayer(nn.Module):
         """(N, width) -> (N, width); where no gradients are kept ``h`` itself is changed."""
         x = self.norm(h)
         message = self.own(x)
+        mixed = torch.is_autocast_enabled(x.device.type)
         for reverse, linear in ((False, self.predecessors), (True, self.successors)):
-            message.addmm_(self._aggregate(batch, x, reverse), linear.weight.t())
+            if mixed:  # in place there is no choice of precision
+                message = message + linear(self._aggregate(batch, x, reverse))
+            else:
+                message.addmm_(self._aggregate(batch, x, reverse), linear.weight.t())
         if torch.is_grad_enabled():
             result: Tensor = h + self.update(message)
             return result
@@ -149,6 +153,15 @@ class Backbone(nn.Module):
 
     def encode(self, batch: GraphBatch, graph_input: Tensor) -> Tensor:
         """As ``forward``, from graph features (B, G) that are standardised already."""
+        return self.encode_nodes(batch, graph_input)[0]
+
+    def encode_nodes(
+        self, batch: GraphBatch, graph_input: Tensor, hidden: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return embeddings (B, embedding), the last states of the nodes (N, width), and these pooled (B, 3 width).
+
+        ``hidden`` names nodes, a boolean (N,), that enter with a given state (width,) in place of what they are.
+        """
         nodes = self.standardise_node(batch.node)
         if self.training and self.node_noise:
             nodes = nodes + self.node_noise * torch.randn_like(nodes)
@@ -156,6 +169,8 @@ class Backbone(nn.Module):
             kept = torch.rand(batch.num_graphs, 1, device=nodes.device) >= self.graph_dropout
             graph_input = graph_input * kept
         h = self.node(nodes) + self.op(batch.op)
+        if hidden is not None:
+            h = torch.where(hidden[0][:, None], hidden[1], h)
         for layer in self.layers:
             h = layer(batch, h)
         h = self.norm(h)
@@ -163,5 +178,5 @@ class Backbone(nn.Module):
         # The sum, tamed: mean * log(1 + N) keeps growing with the graph without leaving the range of the rest.
         scaled_sum = mean * torch.log1p(batch.ptr.diff().to(mean.dtype))[:, None] / 4
         parts = [mean, segment_max(batch, h), scaled_sum, self.graph(graph_input)]
-        embedding: Tensor = self.readout(torch.cat(parts, dim=1))
-        return embedding
+        joined = torch.cat(parts, dim=1)
+        return self.readout(joined), h, joined[:, : 3 * self.config.width]

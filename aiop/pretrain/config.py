@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +13,11 @@ from typing import Any, Literal
 import yaml
 
 from aiop.errors import AiopError, suggest
+from aiop.pretrain.strict import at_least, between, strict_dataclass
 
 __all__ = ["BackboneConfig", "PretrainConfig", "strict_dataclass"]
 
+PRETEXTS = ("costs", "paths", "masked_operators")
 Aggregation = Literal["sum", "sqrt", "mean"]
 Activation = Literal["silu", "gelu", "relu", "tanh"]
 
@@ -45,8 +45,18 @@ class BackboneConfig:
     activation: Activation = "silu"
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "width", "layers", "embedding", "head")
-        _between(self, 0, 1, "dropout")
+        at_least(self, 1, "width", "layers", "embedding", "head")
+        between(self, 0, 1, "dropout")
+
+
+# Settings that came later, with the values that mean what was done before: they leave old checkpoints as they are.
+_ADDED: dict[str, Any] = {
+    "balance_power": 0.0,
+    "heads": "index",
+    "residual_dropout": 0.25,
+    "pretext": {},
+    "precision": "float32",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +67,10 @@ class PretrainConfig:
         corpora: names of benchmark tables, or paths of tables of one's own (.csv, .parquet), to train on.
         out: folder for checkpoint, log and weights.
         tasks: globs of the tasks to train; all tasks of the corpora by default.
+        exclude: globs of tasks kept out: their labels are not read, for nothing. A corpus without a task left is not
+            in the run.
+        most_graphs: training graphs per corpus; from larger ones as many are drawn under ``seed``, in whole groups of
+            twins. Validation and test rows stay as they are.
         backbone: the shape of the graph network.
         epochs: passes over all training rows; ignored where ``steps`` is given.
         steps: optimisation steps.
@@ -69,16 +83,34 @@ class PretrainConfig:
         warmup: fraction of the steps over which the rate rises.
         loss: of the regression term, on scaled targets. ranking_weight: of the pairwise ranking term.
         balance: ``labels`` counts every label (pair) of a batch alike; ``corpora`` gives every corpus the same weight,
-            and within it every task, however many labels it has.
+            and within it every task, however many labels it has; ``domains`` gives every domain of a corpus the same
+            weight, and within it every task, so that many devices or metrics do not outweigh one.
+        balance_power: with ``corpora`` and ``domains``, corpora weigh as their training graphs ** power and tasks as
+            their training labels ** power: 0 equally, 1 as they come.
         ema: decay of the averaged weights that are evaluated and saved; 0 takes the last ones.
-        select: save the averaged weights of the ``last`` step or of the ``best`` evaluation.
-        scaling: of the targets, where a task does not say.
+        select: save the averaged weights of the ``last`` step, of the ``best`` evaluation on held-out networks, or of
+            the best on the ``watched`` corpora.
+        scaling: of the targets, where a task does not say: ``rank-gaussian`` (normal quantiles of the ranks),
+            ``standard``, ``flops`` (standardised values divided by log10(GFLOPs + 1) + 1), or ``residual``
+            (rank-Gaussian, less a line in log MACs); see `aiop.pretrain.cost_link`.
         node_noise: deviation of Gaussian noise on standardised node features during training.
         graph_dropout: probability of hiding all graph features of a network from the embedding in training.
         eval_every: steps between evaluations; 0 evaluates at the end only.
         checkpoint_every: steps between checkpoints; 0 leaves it to ``checkpoint_seconds``.
         checkpoint_seconds: seconds between checkpoints; 0 leaves it to ``checkpoint_every``.
         seed: of everything that is drawn.
+        heads: ``index`` gives every task parameters of its own; ``description`` makes them from what the task is
+            (domain, metric, data, device, ...) and a residual of its own, so that an unseen task has outputs too.
+        residual_dropout: with ``description``, probability of leaving a task's residual out of a step.
+        pretext: label-free targets -> weight of their loss: ``costs`` (of the whole graph and per resolution),
+            ``paths`` (number and length of ways, receptive field), ``masked_operators``; see `aiop.pretrain.pretext`.
+        watch: names or paths of tables that the run is not trained on; every evaluation ranks some of their networks
+            without labels. Tasks that ``exclude`` names are not looked at there either.
+        precision: ``mixed`` computes in bfloat16 what bears it (on GPUs), ``float32`` nothing.
+        tensorboard: also write event files for TensorBoard into the folder of the run.
+        search: setting -> [least, largest] value for ``aiop pretrain --search``, with ``backbone.`` before those of the
+            graph network; see `aiop.pretrain.search` for what is searched by default.
+        search_steps: of every run of a search; as many as ``steps`` by default.
         members: networks trained one after another, with seeds from ``seed`` on, and read as one.
         threads: of torch; 0 leaves torch's own choice.
         device: ``auto`` takes a GPU where there is one.
@@ -88,6 +120,8 @@ class PretrainConfig:
     corpora: tuple[str, ...] = ()
     out: str = "pretrained"
     tasks: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ()
+    most_graphs: int | None = None
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     epochs: float = 12
     steps: int | None = None
@@ -102,15 +136,24 @@ class PretrainConfig:
     warmup: float = 0.1
     loss: Literal["smooth-l1", "mse"] = "smooth-l1"
     ranking_weight: float = 0.5
-    balance: Literal["labels", "corpora"] = "labels"
+    balance: Literal["labels", "corpora", "domains"] = "labels"
+    balance_power: float = 0.0
     ema: float = 0.995
-    select: Literal["last", "best"] = "last"
-    scaling: Literal["rank-gaussian", "standard"] = "rank-gaussian"
+    select: Literal["last", "best", "watched"] = "last"
+    scaling: Literal["rank-gaussian", "standard", "flops", "residual"] = "rank-gaussian"
     node_noise: float = 0.0
     graph_dropout: float = 0.0
     eval_every: int = 500
     checkpoint_every: int = 0
     checkpoint_seconds: float = 60.0
+    heads: Literal["index", "description"] = "index"
+    residual_dropout: float = 0.25
+    pretext: Mapping[str, float] = field(default_factory=dict)
+    watch: tuple[str, ...] = ()
+    precision: Literal["float32", "mixed"] = "float32"
+    tensorboard: bool = False
+    search: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    search_steps: int | None = None
     seed: int = 0
     members: int = 1
     threads: int = 0
@@ -118,12 +161,13 @@ class PretrainConfig:
     engine: Literal["auto", "dgl", "torch"] = "auto"
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "batch_size", "members", *(["steps"] if self.steps is not None else []))
-        _at_least(
+        given = [name for name in ("steps", "most_graphs", "search_steps") if getattr(self, name) is not None]
+        at_least(self, 1, "batch_size", "members", *given)
+        at_least(
             self, 0, "weight_decay", "ranking_weight", "node_noise", "eval_every", "checkpoint_every",
-            "checkpoint_seconds", "threads", "sampling_power", "seed",
+            "checkpoint_seconds", "threads", "sampling_power", "balance_power", "seed",
         )  # fmt: skip
-        _between(self, 0, 1, "ema", "graph_dropout", "warmup")
+        between(self, 0, 1, "ema", "graph_dropout", "warmup", "residual_dropout")
         for name in ("lr", "clip", "epochs"):
             if not getattr(self, name) > 0:
                 raise AiopError(f"setting {name!r} is {getattr(self, name)}: give a number above 0")
@@ -132,6 +176,15 @@ class PretrainConfig:
                 raise AiopError(
                     f"sampling_weights of {name!r} is {weight}: give a number above 0, or drop the corpus"
                 )
+        if self.select == "watched" and not self.watch:
+            raise AiopError("setting 'select' is 'watched', but nothing is: name corpora in 'watch'")
+        for name, weight in self.pretext.items():
+            if name not in PRETEXTS:
+                raise AiopError(
+                    f"pretext target {name!r} is unknown{suggest(name, PRETEXTS)}: choose among {', '.join(PRETEXTS)}"
+                )
+            if not 0 < weight < float("inf"):
+                raise AiopError(f"pretext weight of {name!r} is {weight}: give a number above 0, or drop it")
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], source: str = "config") -> PretrainConfig:
@@ -179,76 +232,19 @@ class PretrainConfig:
             "engine",
             "corpora",
             "tasks",
+            "exclude",
+            "most_graphs",
             "members",
+            "watch",
+            "tensorboard",
+            "search",
+            "search_steps",
         }
         # Through the reader once: a 3 given for 3.0 is the same setting.
         settings = PretrainConfig.from_mapping(self.to_dict()).to_dict()
-        values = {name: value for name, value in settings.items() if name not in free}
+        values = {
+            name: value
+            for name, value in settings.items()
+            if name not in free and not (name in _ADDED and value == _ADDED[name])
+        }
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-T = typing.TypeVar("T")
-
-
-def strict_dataclass(kind: type[T], values: Mapping[str, Any], source: str) -> T:
-    """Build dataclass ``kind`` from plain JSON or YAML types, refusing unknown keys and other types."""
-    hints = typing.get_type_hints(kind)
-    built = {}
-    for name, value in values.items():
-        if name not in hints:
-            hint = suggest(str(name), hints)
-            raise AiopError(f"{source}: setting {str(name)!r} is unknown{hint}: known are {', '.join(hints)}")
-        built[name] = _convert(value, hints[name], f"{source}: setting {name!r}")
-    return kind(**built)
-
-
-def _convert(value: Any, hint: Any, where: str) -> Any:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is types.UnionType or origin is typing.Union:
-        if value is None and type(None) in arguments:
-            return None
-        return _convert(value, next(item for item in arguments if item is not type(None)), where)
-    if origin is Literal:
-        if value in arguments:
-            return value
-        raise AiopError(
-            f"{where} is {value!r}{suggest(str(value), arguments)}: choose one of {', '.join(arguments)}"
-        )
-    if origin is tuple and isinstance(value, list | tuple):
-        return tuple(_convert(item, arguments[0], where) for item in value)
-    if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping):
-        return {_convert(key, str, where): _convert(item, arguments[1], where) for key, item in value.items()}
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, Mapping):
-        return strict_dataclass(hint, value, where)
-    if hint is float:
-        # YAML reads 3e-3 (without a point) as text.
-        if isinstance(value, str):
-            try:
-                value = float(value)
-            except ValueError:
-                raise _wrong_type(where, value, hint) from None
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
-    if hint in (int, str, bool) and type(value) is hint:
-        return value
-    raise _wrong_type(where, value, hint)
-
-
-def _wrong_type(where: str, value: Any, hint: Any) -> AiopError:
-    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-    wanted = names.get(hint) or ("a list" if typing.get_origin(hint) is tuple else "a mapping of settings")
-    return AiopError(f"{where} is {value!r} ({type(value).__name__}): give {wanted}")
-
-
-def _at_least(config: object, least: float, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if not value >= least or value == float("inf"):
-            raise AiopError(f"setting {name!r} is {value}: give a number of at least {least}")
-
-
-def _between(config: object, low: float, high: float, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if not low <= value < high:
-            raise AiopError(f"setting {name!r} is {value}: give a number from {low} to below {high}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -12,14 +13,17 @@ from numpy.typing import NDArray
 
 from aiop.errors import AiopError
 from aiop.graph_ir.corpus import Corpus
+from aiop.pretrain.description import describe
+from aiop.pretrain.sets import TrainingSet
 from aiop.pretrain.targets import Target
-from aiop.pretrain.training import TrainingSet
+from aiop.pretrain.watching import MOST_WATCHED, WatchedSet
 from aiop.tasks import get_task
 from aiop.tasks.corpora import build_corpus, corpus_path, open_corpus, plain
 from aiop.tasks.tables import Table, load_table, split
 from aiop.tasks.tables.split import joined_groups
+from aiop.tasks.task import Task, match_tasks
 
-__all__ = ["LabelledCorpus", "labelled_corpora"]
+__all__ = ["LabelledCorpus", "labelled_corpora", "limited"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +38,7 @@ class LabelledCorpus:
         rows: ``train``, ``val`` and ``test`` indices into the corpus. Other forms of an architecture (`variants` of
             `aiop.tasks.corpora`) are trained on where the architecture is, and never scored.
         groups: network of the table -> the group it belongs to: what a split keeps together.
+        available: networks of the table that could be trained on, were their number not limited.
     """
 
     table: Table
@@ -43,6 +48,7 @@ class LabelledCorpus:
     params: NDArray[np.float64]
     rows: dict[str, NDArray[np.int64]]
     groups: dict[str, str]
+    available: int
 
     @property
     def name(self) -> str:
@@ -63,34 +69,94 @@ class LabelledCorpus:
         """The part that training sees: test rows are not in it."""
         return TrainingSet(self.name, self.corpus, self.values, self.rows["train"], self.rows["val"])
 
+    def watched_set(self, targets: Sequence[Target], seed: int) -> WatchedSet:
+        """Some networks for a run to rank that is not trained on them: no test rows, which others may report on."""
+        rows = self.own_rows("train")
+        if len(rows) > MOST_WATCHED:
+            rows = np.sort(np.random.default_rng([seed, 5]).choice(rows, MOST_WATCHED, replace=False))
+        mine = [c for c in range(len(targets)) if np.isfinite(self.values[rows, c]).any()]
+        return WatchedSet(self.name, self.corpus, self.values[:, mine], rows, [targets[c] for c in mine])
+
 
 def labelled_corpora(
-    tables: Sequence[str], tasks: Sequence[str] = ("*",), *, workers: int | None = None, progress: bool = True
+    tables: Sequence[str],
+    tasks: Sequence[str] = ("*",),
+    *,
+    exclude: Sequence[str] = (),
+    most_graphs: int | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: bool = True,
 ) -> tuple[list[LabelledCorpus], list[Target]]:
     """Load tables and encode their networks (or take them from the cache).
 
     Args:
         tables: names of benchmark tables, or paths of users' own.
         tasks: globs; every column of the tables that matches one becomes a target.
+        exclude: globs; a column that matches one does not. A table without a target is left out.
+        most_graphs: of a table with more training graphs as many are drawn, in whole groups of twins.
+        seed: of that draw.
         workers: processes that encode; as many as there are processors by default.
         progress: show a bar while encoding.
 
     Raises:
-        AiopError: for an unknown table, where no task matches, and for two tables of one name or task.
+        AiopError: for an unknown table, where no task matches or an exclusion matches none, and for two tables of one
+            name or task.
     """
     loaded = [load_table(name) for name in tables]
     _check_distinct("tables called", [table.name for table in loaded])
-    names = [
-        name
-        for table in loaded
-        for name in table.values
-        if any(fnmatchcase(name, pattern) for pattern in tasks)
-    ]
-    if not names:
+    everything = [name for table in loaded for name in table.values]
+    for pattern in exclude:
+        # A pattern for tables of other runs is fine, one with a typing error would let in what it should keep out.
+        if not any(fnmatchcase(name, pattern) for name in everything):
+            match_tasks(pattern)
+    wanted = [name for name in everything if _matches(name, tasks)]
+    if not wanted:
         raise AiopError(f"no task of {', '.join(tables)} matches {', '.join(tasks)}: see `aiop tasks`")
+    names = [name for name in wanted if not _matches(name, exclude)]
+    if not names:
+        raise AiopError(
+            f"the setting 'exclude' leaves no task of {', '.join(tables)}: give fewer patterns, or other corpora"
+        )
     _check_distinct("tables with the task", names)
-    targets = [Target(name, get_task(name).transform) for name in names]
-    return [_label(table, names, workers, progress) for table in loaded], targets
+    targets = [_target(get_task(name)) for name in names]
+    kept = [table for table in loaded if not table.values.keys().isdisjoint(names)]
+    labelled = [_label(table, names, workers, progress) for table in kept]
+    if most_graphs is not None:
+        labelled = [limited(item, most_graphs, seed) for item in labelled]
+    return labelled, targets
+
+
+def limited(item: LabelledCorpus, most: int, seed: int) -> LabelledCorpus:
+    """Return the corpus with at most ``most`` training rows: groups drawn at random, each whole or not at all."""
+    rows = item.rows["train"]
+    if len(rows) <= most:
+        return item
+    groups: dict[str, list[int]] = {}
+    for row in rows.tolist():
+        groups.setdefault(item.group(row), []).append(row)
+    kept: list[int] = []
+    found = list(groups.values())
+    # The name is part of the draw, not the place among the run's corpora: other corpora change nothing here.
+    mark = int.from_bytes(hashlib.sha256(item.name.encode()).digest()[:8], "big")
+    for place in np.random.default_rng([seed, 4, mark]).permutation(len(found)):
+        if len(kept) + len(found[place]) <= most:
+            kept += found[place]
+    if not kept:
+        raise AiopError(
+            f'table "{item.name}" has no group of at most {most} training graphs: raise the setting "most_graphs"'
+        )
+    return replace(item, rows=item.rows | {"train": np.array(sorted(kept), np.int64)})
+
+
+def _target(task: Task) -> Target:
+    return Target(
+        task.name, task.transform, description=tuple(describe(task).tolist()), direction=task.direction
+    )
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _check_distinct(what: str, names: list[str]) -> None:
@@ -118,6 +184,9 @@ def _label(table: Table, names: list[str], workers: int | None, progress: bool) 
     for part, indices in split(table, twins).items():
         inside = np.isin(place, indices)
         rows[part] = np.flatnonzero(inside if part == "train" else inside & own)
+    # A network without a label of the run would take the place of one with some.
+    rows["train"] = rows["train"][np.isfinite(values[rows["train"]]).any(axis=1)]
     groups = dict(zip(table.networks, map(str, joined_groups(table, twins)), strict=True))
     macs, params = corpus.macs.astype(np.float64), corpus.params.astype(np.float64)
-    return LabelledCorpus(table, corpus, values, macs, params, rows, groups)
+    available = int(own[rows["train"]].sum())
+    return LabelledCorpus(table, corpus, values, macs, params, rows, groups, available)

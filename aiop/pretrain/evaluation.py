@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from aiop.graph_ir.batch import Engine, GraphBatch
-from aiop.pretrain.heads import Ensemble, PredictorModule
+from aiop.pretrain.module import Ensemble, PredictorModule
 from aiop.pretrain.targets import LabelScaler
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def score(
     return result
 
 
-def mean_score(scores: Scores) -> float | None:
+def mean_score(scores: Mapping[str, Mapping[str, float | None]]) -> float | None:
     """Mean SRCC over tasks, a missing one counted as 0; None without tasks."""
     values = [item["srcc"] or 0.0 for item in scores.values()]
     return float(np.mean(values)) if values else None

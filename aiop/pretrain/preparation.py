@@ -12,25 +12,38 @@ from torch import Tensor
 
 from aiop.errors import AiopError
 from aiop.pretrain.config import PretrainConfig
-from aiop.pretrain.heads import PredictorModule
+from aiop.pretrain.cost_link import LOG_MACS, CostLink, uses_costs
+from aiop.pretrain.module import PredictorModule
 from aiop.pretrain.targets import LabelScaler, Target
 
 if TYPE_CHECKING:
-    from aiop.pretrain.training import TrainingSet
+    from aiop.pretrain.sets import TrainingSet
 
-__all__ = ["balance", "choose_device", "fit_scalers", "fit_statistics"]
+__all__ = ["balance", "choose_device", "descriptions", "fit_scalers", "fit_statistics", "scale"]
 
 # Enough graphs for the statistics of the features.
 STATISTICS_GRAPHS = 1000
 
 
-def balance(sets: Sequence[TrainingSet]) -> Tensor:
-    """Weights of the tasks, (T,): the same for every corpus in all, shared evenly among the tasks it has labels of."""
-    labelled = np.stack([np.isfinite(item.values[item.train]).any(axis=0) for item in sets]).astype(
-        np.float32
-    )
-    weights = labelled / np.maximum(labelled.sum(axis=1, keepdims=True), 1)
-    return torch.from_numpy(weights.sum(axis=0))
+def balance(
+    sets: Sequence[TrainingSet], names: Sequence[str], kind: str = "corpora", power: float = 0.0
+) -> Tensor:
+    """Weights of the tasks ``names`` in the loss, (T,): shares of the corpora, divided among their tasks.
+
+    Args:
+        sets: the corpora.
+        names: of the tasks; the domain is what stands before the first slash.
+        kind: ``corpora`` divides a corpus's share among its tasks, ``domains`` first evenly among their domains.
+        power: corpora share as their training graphs ** power, tasks as their training labels ** power.
+    """
+    domains = [name.partition("/")[0] if kind == "domains" else "" for name in names]
+    same = np.array([[one == other for other in domains] for one in domains], np.float64)
+    labels = np.stack([np.isfinite(item.values[item.train]).sum(axis=0) for item in sets])
+    tasks = np.where(labels > 0, np.maximum(labels, 1.0) ** power, 0.0)
+    within = tasks / np.maximum(tasks @ same, 1e-12)
+    within /= np.maximum(within.sum(axis=1, keepdims=True), 1e-12)
+    corpora = np.array([len(item.train) for item in sets], np.float64) ** power
+    return torch.from_numpy((corpora / corpora.mean()) @ within).float()
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -38,6 +51,18 @@ def choose_device(wanted: str) -> torch.device:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise AiopError("device 'cuda' is not available here: use device 'cpu' or 'auto'")
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def descriptions(config: PretrainConfig, targets: Sequence[Target]) -> Tensor | None:
+    """Return the descriptions of the tasks, (T, D), or None where heads know tasks by their index."""
+    if config.heads == "index":
+        return None
+    for target in targets:
+        if not target.description:
+            raise AiopError(
+                f"task {target.name!r} has no description: give one, or train with `heads: index`"
+            )
+    return torch.tensor([target.description for target in targets], dtype=torch.float32)
 
 
 def fit_scalers(
@@ -49,6 +74,25 @@ def fit_scalers(
         LabelScaler.fit(labels[:, column], target.scaling or config.scaling, target.transform, target.name)
         for column, target in enumerate(targets)
     )
+
+
+def scale(
+    scalers: Sequence[LabelScaler], sets: Sequence[TrainingSet]
+) -> tuple[list[NDArray[np.float64]], CostLink | None]:
+    """Return the targets of every set, (n, T), and the link to costs that they take, fitted to training rows."""
+    scaled = [
+        np.stack([scaler.transform(item.values[:, t]) for t, scaler in enumerate(scalers)], axis=1)
+        for item in sets
+    ]
+    if not uses_costs(scalers):
+        return scaled, None
+    sizes = [np.asarray(item.corpus.graph_features()[:, LOG_MACS], np.float64) for item in sets]
+    link = CostLink.fit(
+        scalers,
+        np.concatenate([labels[item.train] for labels, item in zip(scaled, sets, strict=True)]),
+        np.concatenate([size[item.train] for size, item in zip(sizes, sets, strict=True)]),
+    )
+    return [link.targets(labels, size) for labels, size in zip(scaled, sizes, strict=True)], link
 
 
 def fit_statistics(

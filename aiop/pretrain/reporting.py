@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,17 +21,17 @@ from rich.progress import (
 from aiop.errors import AiopError
 from aiop.graph_ir.tensor_file import atomic_path
 
-__all__ = ["RunLog", "RunProgress"]
+__all__ = ["EventLog", "RunLog", "RunProgress"]
 
 
 class RunLog:
     """Append records to a JSON-lines file.
 
-    A run that goes on at step s first drops the records after s: they are written again.
+    A run that goes on at step s first drops the records after s: they are written again. ``events`` gets them too.
     """
 
-    def __init__(self, path: Path, step: int) -> None:
-        self.path = path
+    def __init__(self, path: Path, step: int, events: EventLog | None = None) -> None:
+        self.path, self.events = path, events
         try:
             kept = [line for line in _lines(path) if _step(line) <= step] if step else []
         except OSError as error:
@@ -42,6 +43,8 @@ class RunLog:
         """Append one record; on disk when the call returns."""
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(record) + "\n")
+        if self.events is not None:
+            self.events.write(record)
 
 
 def _lines(path: Path) -> list[str]:
@@ -54,6 +57,45 @@ def _step(line: str) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return float("inf")
+
+
+class EventLog:
+    """The numbers of a run as event files that TensorBoard reads.
+
+    A run that goes on at step s hides what the interrupted one wrote after s.
+
+    Raises:
+        AiopError: TensorBoard is not installed.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise AiopError(
+                "the setting 'tensorboard' needs its package: pip install 'aiop[tensorboard]', or leave it out"
+            ) from None
+        # Purging drops events of this step and later ones.
+        self._writer = SummaryWriter(str(folder), purge_step=step + 1)
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Add every number of a record of `RunLog` under its path of keys."""
+        for name, value in _numbers(record):
+            if name != "step":
+                self._writer.add_scalar(name, value, record["step"])
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._writer.close()
+
+
+def _numbers(record: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for key, value in record.items():
+        if isinstance(value, dict):
+            yield from _numbers(value, f"{prefix}{key}/")
+        elif isinstance(value, int | float):
+            yield f"{prefix}{key}", float(value)
 
 
 class RunProgress:

@@ -13,7 +13,7 @@ from aiop.errors import AiopError, suggest
 
 __all__ = ["MAX_KNOTS", "LabelScaler", "Scaling", "Target", "Transform"]
 
-Scaling = Literal["rank-gaussian", "standard"]
+Scaling = Literal["rank-gaussian", "standard", "flops", "residual"]
 Transform = Literal["identity", "log"]
 
 MAX_KNOTS = 256
@@ -21,11 +21,16 @@ MAX_KNOTS = 256
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What one column of labels is: the name of its task and how its values become targets."""
+    """What one column of labels is: the name of its task, how its values become targets, and what is known of it.
+
+    ``description`` is what `aiop.pretrain.description` makes of the task, where heads are to know it.
+    """
 
     name: str
     transform: Transform = "identity"
     scaling: Scaling | None = None
+    description: tuple[float, ...] = ()
+    direction: Literal["max", "min"] = "max"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,9 @@ class LabelScaler:
     """A monotone, invertible map between labels and scaled targets: piecewise linear through its knots.
 
     ``standard`` has two knots (the line (y - mean) / deviation), ``rank-gaussian`` up to 256: quantiles of the
-    labels and the normal quantiles of their mid-ranks. Beyond the outermost knots the map goes on linearly.
+    labels and the normal quantiles of their mid-ranks. ``flops`` has the knots of ``standard``,
+    ``residual`` those of ``rank-gaussian``: what their targets leave out is the matter of a `CostLink`. Beyond the
+    outermost knots the map goes on linearly.
     With the link ``log`` it works on the logarithms of the labels.
 
     Attributes:
@@ -76,7 +83,7 @@ class LabelScaler:
             raise AiopError(
                 f"task {name!r} has {len(array)} labels with {len(unique)} distinct values: at least two are needed"
             )
-        if scaling == "standard":
+        if scaling in ("standard", "flops"):
             mean, deviation = float(array.mean()), float(array.std())
             return cls(scaling, link, (mean - deviation, mean + deviation), (-1.0, 1.0))
         # Ties share the middle of their ranks, so that equal labels get one target.

@@ -9,28 +9,29 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from aiop.errors import AiopError
-from aiop.graph_ir.batch import GraphBatch, collate
-from aiop.graph_ir.corpus import Corpus
+from aiop.graph_ir.batch import collate
 from aiop.graph_ir.features import VOCABULARY
 from aiop.pretrain.checkpoint import load_checkpoint, save_checkpoint
 from aiop.pretrain.config import PretrainConfig
 from aiop.pretrain.evaluation import Scores, embed_rows, mean_score, score
-from aiop.pretrain.heads import PredictorModule
-from aiop.pretrain.losses import ranking_loss, regression_loss
-from aiop.pretrain.preparation import balance, choose_device, fit_scalers, fit_statistics
-from aiop.pretrain.reporting import RunLog, RunProgress
+from aiop.pretrain.module import PredictorModule
+from aiop.pretrain.objective import Objective, StepData
+from aiop.pretrain.preparation import balance, choose_device, descriptions, fit_scalers, fit_statistics, scale
+from aiop.pretrain.pretext import PathTargets, Pretext
+from aiop.pretrain.reporting import EventLog, RunLog, RunProgress
 from aiop.pretrain.sampling import BatchPlan, shares
-from aiop.pretrain.targets import LabelScaler, Target
+from aiop.pretrain.schedule import learning_rate
+from aiop.pretrain.sets import TrainingResult, TrainingSet
+from aiop.pretrain.targets import Target
+from aiop.pretrain.watching import WatchedSet, watched_ranks
 
 __all__ = ["TrainingResult", "TrainingSet", "learning_rate", "train"]
 
@@ -40,76 +41,12 @@ LOG = "log.jsonl"
 LOG_EVERY = 20
 
 
-@dataclass(frozen=True, eq=False)
-class TrainingSet:
-    """The labelled graphs of one corpus.
-
-    Attributes:
-        name: of the corpus in the log, in ``sampling_weights`` and in scores.
-        corpus: n graphs.
-        values: float (n, T), the label of every graph for every task of the run in the task's unit; NaN without.
-        train: rows to learn from.
-        validation: rows held out.
-    """
-
-    name: str
-    corpus: Corpus
-    values: NDArray[np.float64]
-    train: NDArray[np.int64]
-    validation: NDArray[np.int64]
-
-    def check(self, tasks: int) -> None:
-        """Refuse values of another shape, rows outside the corpus and rows in both parts."""
-        n = len(self.corpus)
-        if self.values.shape != (n, tasks):
-            raise AiopError(
-                f"training set {self.name!r}: expected values ({n}, {tasks}), found {self.values.shape}: give one "
-                "row per graph and one column per task"
-            )
-        for part in ("train", "validation"):
-            rows = getattr(self, part)
-            if len(rows) and not 0 <= rows.min() <= rows.max() < n:
-                raise AiopError(
-                    f"training set {self.name!r}: {part} rows leave its {n} graphs: split it again"
-                )
-        if not len(self.train):
-            raise AiopError(
-                f"training set {self.name!r} has no training rows: split it again or leave it out"
-            )
-        if np.isinf(self.values).any():
-            raise AiopError(f"training set {self.name!r} has infinite labels: remove them from its table")
-        both = np.intersect1d(self.train, self.validation)
-        if len(both):
-            raise AiopError(
-                f"training set {self.name!r}: {len(both)} rows, e.g. {self.corpus.names[both[0]]!r}, are in training "
-                "and validation: split it again"
-            )
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingResult:
-    """What a run leaves.
-
-    Attributes:
-        module: with the averaged weights, in evaluation mode.
-        scalers: one per task.
-        scores: corpus -> task -> held-out scores of these weights.
-        step: the step the weights are of.
-        history: the held-out mean SRCC per corpus of every evaluation.
-    """
-
-    module: PredictorModule
-    scalers: tuple[LabelScaler, ...]
-    scores: dict[str, Scores]
-    step: int
-    history: list[dict[str, Any]]
-
-
 def train(
     config: PretrainConfig,
     sets: Sequence[TrainingSet],
     targets: Sequence[Target],
     *,
+    watched: Sequence[WatchedSet] = (),
     progress: bool = True,
     on_step: Callable[[int, float], None] | None = None,
 ) -> TrainingResult:
@@ -119,6 +56,7 @@ def train(
         config: the settings.
         sets: labelled corpora, whose ``values`` have one column per target.
         targets: the tasks, in the order of the columns.
+        watched: corpora to rank without labels at every evaluation.
         progress: show a progress bar on standard error.
         on_step: called after every step with its number (from 1) and its loss; an exception it raises ends the run,
             which a later call continues from its last checkpoint.
@@ -132,26 +70,17 @@ def train(
         )
     for item in sets:
         item.check(len(targets))
+    for other in watched:
+        other.check(targets)
     if config.threads:
         torch.set_num_threads(config.threads)
     # The run seeds torch at every step; a caller's random numbers go on as if it had not.
     device = choose_device(config.device)
     with torch.random.fork_rng([torch.cuda.current_device()] if device.type == "cuda" else []):
-        run = _Run(config, sets, targets, device)
+        run = _Run(config, sets, targets, watched, device)
         run.resume()
         run.loop(progress, on_step)
         return run.result()
-
-
-def learning_rate(config: PretrainConfig, step: int, steps: int) -> float:
-    """Learning rate of step ``step`` of ``steps``, counted from 0."""
-    rise = config.warmup * steps
-    if step < rise:
-        return config.lr * (0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * (step + 1) / (rise + 1))))
-    if config.schedule == "constant":
-        return config.lr
-    place = (step - rise) / max(1.0, steps - rise)
-    return config.lr * (0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * place)))
 
 
 class _Run:
@@ -162,17 +91,15 @@ class _Run:
         config: PretrainConfig,
         sets: Sequence[TrainingSet],
         targets: Sequence[Target],
+        watched: Sequence[WatchedSet],
         device: torch.device,
     ) -> None:
-        self.config, self.sets = config, sets
+        self.config, self.sets, self.targets, self.watched = config, sets, targets, watched
         self.names = [target.name for target in targets]
         self.out = Path(config.out)
         self.device = device
         self.scalers = fit_scalers(config, sets, targets)
-        self.scaled = [
-            np.stack([scaler.transform(item.values[:, t]) for t, scaler in enumerate(self.scalers)], axis=1)
-            for item in sets
-        ]
+        self.scaled, costs = scale(self.scalers, sets)
         unknown = set(config.sampling_weights) - {item.name for item in sets}
         if unknown:
             raise AiopError(
@@ -180,7 +107,6 @@ class _Run:
             )
         sizes = [len(item.train) for item in sets]
         factors = [config.sampling_weights.get(item.name, 1.0) for item in sets]
-        self.task_weights = balance(sets).to(self.device) if config.balance == "corpora" else None
         self.shares = shares(sizes, config.sampling_power, factors)
         self.steps = config.steps or max(1, round(config.epochs * sum(sizes) / config.batch_size))
         self.plan = BatchPlan(
@@ -189,15 +115,30 @@ class _Run:
         torch.manual_seed(config.seed)
         first = sets[0].corpus[0]
         self.module = PredictorModule(
-            config.backbone, len(VOCABULARY), first.node.shape[1], len(first.graph), len(targets)
-        )
+            config.backbone, len(VOCABULARY), first.node.shape[1], len(first.graph), len(targets),
+            costs=costs is not None, descriptions=descriptions(config, targets),
+            residual_dropout=config.residual_dropout,
+        )  # fmt: skip
+        if costs is not None:
+            self.module.costs = costs
         fit_statistics(self.module, sets, self.shares, config.seed)
         self.module.backbone.node_noise = config.node_noise
         self.module.backbone.graph_dropout = config.graph_dropout
+        pretext = None
+        if config.pretext:
+            pretext = Pretext(config.pretext, config.backbone.width, len(VOCABULARY)).to(device)
+        self.paths = PathTargets(sets) if "paths" in config.pretext else None
+        weights = None
+        if config.balance != "labels":
+            weights = balance(sets, self.names, config.balance, config.balance_power).to(device)
+        self.objective = Objective(config, weights, pretext)
         self.module.to(self.device).train()
         self.averaged = copy.deepcopy(self.module).eval().requires_grad_(False)
-        matrices = [parameter for parameter in self.module.parameters() if parameter.ndim > 1]
-        vectors = [parameter for parameter in self.module.parameters() if parameter.ndim <= 1]
+        self.trained = dict(self.module.named_parameters())
+        if pretext is not None:
+            self.trained |= {f"pretext.{name}": parameter for name, parameter in pretext.named_parameters()}
+        matrices = [parameter for parameter in self.trained.values() if parameter.ndim > 1]
+        vectors = [parameter for parameter in self.trained.values() if parameter.ndim <= 1]
         self.optimizer = torch.optim.AdamW(
             [
                 {"params": matrices, "weight_decay": config.weight_decay},
@@ -216,12 +157,13 @@ class _Run:
 
     def loop(self, progress: bool, on_step: Callable[[int, float], None] | None) -> None:
         config = self.config
-        log = RunLog(self.out / LOG, self.step)
+        events = EventLog(self.out, self.step) if config.tensorboard else None
+        log = RunLog(self.out / LOG, self.step, events)
         started = saved = time.monotonic()
         before = self.seconds
         with RunProgress(self.steps, self.step, progress) as bar:
-            for batch, targets, group in self._batches():
-                loss, parts = self._optimise(batch, targets, group)
+            for data in self._batches():
+                loss, parts = self._optimise(data)
                 self.step += 1
                 self.seconds = before + time.monotonic() - started
                 last = self.step == self.steps
@@ -237,8 +179,10 @@ class _Run:
                     saved = time.monotonic()
                 if on_step is not None:
                     on_step(self.step, loss)
+        if events is not None:
+            events.close()
 
-    def _batches(self) -> Iterator[tuple[GraphBatch, Tensor, Tensor]]:
+    def _batches(self) -> Iterator[StepData]:
         """The batches from the current step to the end, each assembled while the one before is trained on."""
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="aiop-batch") as pool:
             step = self.step
@@ -248,21 +192,24 @@ class _Run:
                 ahead = pool.submit(self._assemble, step) if step < self.steps else None
                 yield ready.result()
 
-    def _assemble(self, step: int) -> tuple[GraphBatch, Tensor, Tensor]:
-        graphs, targets, group = [], [], []
+    def _assemble(self, step: int) -> StepData:
+        graphs, targets, group, paths = [], [], [], []
         for number, places in enumerate(self.plan.rows(step)):
             rows = self.sets[number].train[places]
             graphs += [self.sets[number].corpus[int(row)] for row in rows]
             targets.append(self.scaled[number][rows])
             group.append(np.full(len(rows), number))
+            if self.paths is not None:
+                paths.append(self.paths.rows(number, places))
         batch = collate(graphs, engine=self.config.engine).to(self.device).prepare()
-        return (
+        return StepData(
             batch,
             torch.from_numpy(np.concatenate(targets).astype(np.float32)).to(self.device),
             torch.from_numpy(np.concatenate(group)).to(self.device),
+            torch.from_numpy(np.concatenate(paths)).to(self.device) if paths else None,
         )
 
-    def _optimise(self, batch: GraphBatch, targets: Tensor, group: Tensor) -> tuple[float, dict[str, float]]:
+    def _optimise(self, data: StepData) -> tuple[float, dict[str, float]]:
         config = self.config
         # Dropout and noise depend on the step, not on what was drawn before it.
         torch.manual_seed(
@@ -271,15 +218,10 @@ class _Run:
         rate = learning_rate(config, self.step, self.steps)
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate
-        predictions = self.module(batch)
-        regression = regression_loss(predictions, targets, config.loss, self.task_weights)
-        ranking = regression.new_zeros(())
-        if config.ranking_weight:
-            ranking = ranking_loss(predictions, targets, group, task_weights=self.task_weights)
-        loss = regression + config.ranking_weight * ranking
+        loss, terms = self.objective(self.module, data)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), config.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), config.clip)
         value = loss.item()
         if not (math.isfinite(value) and math.isfinite(norm.item())):
             raise AiopError(
@@ -287,7 +229,7 @@ class _Run:
             )
         self.optimizer.step()
         self._average()
-        return value, {"regression": regression.item(), "ranking": ranking.item(), "lr": rate}
+        return value, {name: term.item() for name, term in terms.items()} | {"lr": rate}
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -312,17 +254,29 @@ class _Run:
     def _evaluate(self, log: RunLog) -> dict[str, float | None]:
         scores = self._scores()
         means = {name: mean_score(item) for name, item in scores.items()}
-        known = [value for value in means.values() if value is not None]
+        record: dict[str, Any] = {"step": self.step, "srcc": means}
+        report: dict[str, Any] = {"scores": scores}
+        deciding = means
+        if self.watched:
+            ranks = {
+                item.name: watched_ranks(self.averaged, item, self.targets, engine=self.config.engine)
+                for item in self.watched
+            }
+            record["watched"] = {name: mean_score(found) for name, found in ranks.items()}
+            report["ranks"] = ranks
+            if self.config.select == "watched":
+                deciding = record["watched"]
+        known = [value for value in deciding.values() if value is not None]
         overall = float(np.mean(known)) if known else None
-        self.history.append({"step": self.step, "srcc": means})
+        self.history.append(record)
         if overall is not None and (self.best["score"] is None or overall > self.best["score"]):
             self.best = {"score": overall, "step": self.step}
-            if self.config.select == "best":
+            if self.config.select != "last":
                 self.best_weights = {
                     name: tensor.clone() for name, tensor in self.averaged.state_dict().items()
                 }
-        log.write({"step": self.step, "srcc": means, "scores": scores})
-        return means
+        log.write(record | report)
+        return means | {f"watched {name}": value for name, value in record.get("watched", {}).items()}
 
     def result(self) -> TrainingResult:
         step = self.step
@@ -343,16 +297,23 @@ class _Run:
             digest.update(json.dumps([item.name, item.corpus.fingerprint, item.corpus.names]).encode())
             for array in (item.values, item.train, item.validation, item.corpus.graph_features()):
                 digest.update(np.ascontiguousarray(array).tobytes())
+        for other in self.watched:
+            digest.update(json.dumps([other.name, [target.name for target in other.targets]]).encode())
+            for array in (other.values, other.rows):
+                digest.update(np.ascontiguousarray(array).tobytes())
         return {"settings": self.config.training_hash(), "data": digest.hexdigest()}
 
     def save(self) -> None:
         tensors = {f"module/{name}": tensor for name, tensor in self.module.state_dict().items()}
         tensors |= {f"averaged/{name}": tensor for name, tensor in self.averaged.state_dict().items()}
         tensors |= {f"best/{name}": tensor for name, tensor in self.best_weights.items()}
-        for name, parameter in self.module.named_parameters():
+        if self.objective.pretext is not None:
+            state = self.objective.pretext.state_dict()
+            tensors |= {f"pretext/{name}": tensor for name, tensor in state.items()}
+        for name, parameter in self.trained.items():
             tensors |= {f"adam/{name}/{key}": value for key, value in self.optimizer.state[parameter].items()}
-        state = {"step": self.step, "seconds": self.seconds, "history": self.history, "best": self.best}
-        save_checkpoint(self.out / CHECKPOINT, tensors, state | self._identity())
+        place = {"step": self.step, "seconds": self.seconds, "history": self.history, "best": self.best}
+        save_checkpoint(self.out / CHECKPOINT, tensors, place | self._identity())
 
     def resume(self) -> None:
         path = self.out / CHECKPOINT
@@ -369,7 +330,9 @@ class _Run:
         self.best_weights = {
             name: tensor.to(self.device) for name, tensor in _under(tensors, "best/").items()
         }
-        for name, parameter in self.module.named_parameters():
+        if self.objective.pretext is not None:
+            self.objective.pretext.load_state_dict(_under(tensors, "pretext/"))
+        for name, parameter in self.trained.items():
             moments = _under(tensors, f"adam/{name}/")
             self.optimizer.state[parameter] = {key: value.to(self.device) for key, value in moments.items()}
         self.step, self.seconds = state["step"], state["seconds"]

@@ -25,7 +25,10 @@ from aiop.graph_ir.tensor_file import atomic_path
 from aiop.pretrain.card import CARD, KIND, SCHEMA, WEIGHTS, read_card
 from aiop.pretrain.checkpoint import save_tensors
 from aiop.pretrain.config import BackboneConfig, strict_dataclass
-from aiop.pretrain.heads import Ensemble, PredictorModule
+from aiop.pretrain.cost_link import uses_costs
+from aiop.pretrain.described_heads import DescribedHeads
+from aiop.pretrain.description import DESCRIPTION, DESCRIPTION_VERSION
+from aiop.pretrain.module import Ensemble, PredictorModule
 from aiop.pretrain.targets import LabelScaler
 
 __all__ = ["CARD", "SCHEMA", "WEIGHTS", "Card", "TaskCard", "load_predictor", "read_card", "save_predictor"]
@@ -109,6 +112,7 @@ def save_predictor(
         "graph_features": list(GRAPH_FEATURES),
         "backbone": dataclasses.asdict(module.config),
         "members": len(module.members),
+        "heads": _heads(module),
         "config": card.config,
         "tables": card.tables,
         "extra": card.extra,
@@ -155,9 +159,13 @@ def load_predictor(
     if not isinstance(members, int) or not 1 <= members <= _MOST_MEMBERS:
         raise AiopError(f"the card of predictor {folder} names {members!r} networks: save it again")
     sizes = len(VOCABULARY), len(NODE_FEATURES), len(GRAPH_FEATURES), len(card.tasks)
+    costs = uses_costs([task.scaler for task in card.tasks])
+    described = _descriptions(folder, document, tensors)
     # The initial weights are overwritten: leave no trace in the generator.
     with torch.random.fork_rng(devices=[]):
-        module = Ensemble([PredictorModule(backbone, *sizes) for _ in range(members)])
+        module = Ensemble(
+            [PredictorModule(backbone, *sizes, costs=costs, descriptions=described) for _ in range(members)]
+        )
     arrays = {name: tensors.pop(name) for name in list(tensors) if name.startswith(_ARRAYS)}
     try:
         module.load_state_dict(tensors)
@@ -167,6 +175,27 @@ def load_predictor(
         ) from None
     arrays = {name.removeprefix(_ARRAYS): tensor for name, tensor in arrays.items()}
     return module.to(device).eval().requires_grad_(False), card, arrays
+
+
+def _heads(module: Ensemble) -> dict[str, Any]:
+    described = isinstance(module.members[0].heads, DescribedHeads)
+    return {"kind": "description", "version": DESCRIPTION_VERSION} if described else {"kind": "index"}
+
+
+def _descriptions(folder: Path, document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Tensor | None:
+    """Return the descriptions of the tasks that the heads know, None where they know indices."""
+    heads = document.get("heads", {"kind": "index"})
+    if heads == {"kind": "index"}:
+        return None
+    if heads != {"kind": "description", "version": DESCRIPTION_VERSION}:
+        raise AiopError(
+            f"predictor {folder} has heads {heads!r}, which this version does not read: install the version it was "
+            "trained with, or train it again"
+        )
+    found = tensors.get("members.0.heads.features")
+    if found is None or found.shape != (len(document["tasks"]), len(DESCRIPTION)):
+        raise AiopError(f"predictor {folder / WEIGHTS} has tensors that do not fit its card: save it again")
+    return found
 
 
 def _parse_card(folder: Path, document: Mapping[str, Any]) -> Card:

@@ -12,7 +12,8 @@ from aiop.graph_ir.batch import GraphBatch, collate
 from aiop.graph_ir.features import GraphArrays
 from aiop.pretrain.backbone import Backbone, ByteDropout, DirectedLayer, Standardise
 from aiop.pretrain.config import BackboneConfig
-from aiop.pretrain.heads import Ensemble, PredictorModule, TaskHeads
+from aiop.pretrain.heads import TaskHeads
+from aiop.pretrain.module import Ensemble, PredictorModule
 
 CONFIG = BackboneConfig(width=16, layers=3, embedding=12, head=10)
 

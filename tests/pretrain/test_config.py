@@ -64,6 +64,16 @@ def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
         ("lr: .nan", "above 0"),
         ("ema: 1", "'ema' is 1.0"),
         ("backbone: {dropout: -0.1}", "'dropout' is -0.1"),
+        ("most_graphs: 0", "'most_graphs' is 0: give a number of at least 1"),
+        ("exclude: latency/*", "'exclude' is 'latency/\\*' .str.: give a list"),
+        ("balance: domain", r'did you mean "domains"\?'),
+        ("balance_power: -1", "'balance_power' is -1.0"),
+        ("heads: descriptions", r'did you mean "description"\?'),
+        ("residual_dropout: 1", "'residual_dropout' is 1.0"),
+        ("scaling: flop", r'did you mean "flops"\?'),
+        ("pretext: {cost: 1}", r"pretext target 'cost' is unknown \(did you mean"),
+        ("pretext: {costs: 0}", "pretext weight of 'costs' is 0.0"),
+        ("pretext: [costs]", "give a mapping"),
         ("steps: 0", "'steps' is 0: give a number of at least 1"),
         ("node_noise: .inf", "'node_noise' is inf"),
         ("- a list", "is a list, not settings"),
@@ -88,5 +98,14 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
 def test_the_hash_covers_what_decides_the_weights() -> None:
     base = PretrainConfig().training_hash()
     assert PretrainConfig(out="elsewhere", checkpoint_seconds=1.0, threads=2).training_hash() == base
+    # a checkpoint's data are compared themselves
+    assert PretrainConfig(exclude=("latency/*",), most_graphs=100).training_hash() == base
+    assert PretrainConfig(balance_power=0.5).training_hash() != base
     assert PretrainConfig(lr=0.1).training_hash() != base
     assert PretrainConfig(backbone=BackboneConfig(dropout=0.2)).training_hash() != base
+
+
+def test_checkpoints_of_before_still_fit() -> None:
+    # The hash of the defaults as the first version with checkpoints had it: later settings leave it as it is.
+    digest = "d051b00a02d9dd88aa43b148631f6a10870cd107c8daacd4287949c350960a6a"
+    assert PretrainConfig().training_hash() == digest

@@ -15,7 +15,8 @@ from aiop.errors import AiopError
 from aiop.graph_ir.batch import collate
 from aiop.graph_ir.features import GRAPH_FEATURES, NODE_FEATURES, VOCABULARY, GraphArrays, fingerprint
 from aiop.pretrain.config import BackboneConfig
-from aiop.pretrain.heads import Ensemble, PredictorModule
+from aiop.pretrain.description import DESCRIPTION
+from aiop.pretrain.module import Ensemble, PredictorModule
 from aiop.pretrain.targets import LabelScaler
 from aiop.pretrain.weights_io import CARD, WEIGHTS, Card, TaskCard, load_predictor, read_card, save_predictor
 
@@ -47,6 +48,23 @@ def module() -> Ensemble:
         )
         members.append(member)
     return Ensemble(members).eval()
+
+
+def test_described_heads_come_back(tmp_path: Path) -> None:
+    features = torch.randn(2, len(DESCRIPTION))
+    sizes = len(VOCABULARY), len(NODE_FEATURES), len(GRAPH_FEATURES), 2
+    members = [PredictorModule(CONFIG, *sizes, descriptions=features) for _ in range(2)]
+    module = Ensemble(members).eval()
+    save_predictor(tmp_path, module, Card(TASKS))
+    loaded, _, _ = load_predictor(tmp_path)
+    batch = collate([some_graph()])
+    assert torch.equal(loaded(batch), module(batch))
+    embedding, graph, similar = torch.randn(3, 16), torch.randn(3, len(GRAPH_FEATURES)), torch.ones(1, 2) / 2
+    found = loaded.zero_shot(embedding, graph, features[:1], similar)
+    assert torch.equal(found, module.zero_shot(embedding, graph, features[:1], similar))
+    rewrite(tmp_path, heads={"kind": "description", "version": 99})
+    with pytest.raises(AiopError, match="which this version does not read"):
+        load_predictor(tmp_path)
 
 
 @pytest.fixture

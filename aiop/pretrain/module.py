@@ -1,0 +1,158 @@
+"""The whole network of a predictor, and several read as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from aiop.errors import AiopError
+from aiop.graph_ir.batch import GraphBatch
+from aiop.pretrain.backbone import Backbone
+from aiop.pretrain.config import BackboneConfig
+from aiop.pretrain.cost_link import CostLink
+from aiop.pretrain.described_heads import DescribedHeads
+from aiop.pretrain.heads import TaskHeads
+
+__all__ = ["Ensemble", "PredictorModule", "TrainingPass"]
+
+
+class TrainingPass(NamedTuple):
+    """Targets (B, T), node states (N, width), these pooled (B, 3 width), standardised graph features (B, G)."""
+
+    targets: Tensor
+    states: Tensor
+    pooled: Tensor
+    graph_input: Tensor
+
+
+class PredictorModule(nn.Module):
+    """Backbone and heads: a batch of graphs -> scaled targets of every task.
+
+    Args:
+        config: sizes and options.
+        num_ops: size of the operator vocabulary.
+        node_features: F.
+        graph_features: G.
+        num_tasks: T.
+        costs: whether targets are relative to costs; see `CostLink`.
+        descriptions: (T, D), of the tasks; with them the heads are `DescribedHeads`.
+        residual_dropout: of these.
+    """
+
+    def __init__(
+        self,
+        config: BackboneConfig,
+        num_ops: int,
+        node_features: int,
+        graph_features: int,
+        num_tasks: int,
+        *,
+        costs: bool = False,
+        descriptions: Tensor | None = None,
+        residual_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = Backbone(config, num_ops, node_features, graph_features)
+        sizes = config.embedding, config.head, graph_features, config.dropout
+        self.heads: TaskHeads | DescribedHeads
+        if descriptions is None:
+            self.heads = TaskHeads(num_tasks, *sizes)
+        else:
+            self.heads = DescribedHeads(descriptions, *sizes, residual_dropout)
+        self.costs = CostLink(num_tasks) if costs else None
+
+    @property
+    def num_tasks(self) -> int:
+        """Number of tasks T."""
+        return self.heads.num_tasks
+
+    @property
+    def embedding(self) -> int:
+        """Size of the embedding."""
+        return self.config.embedding
+
+    def forward(self, batch: GraphBatch) -> Tensor:
+        """Scaled labels, (B, T)."""
+        return self.embed_and_predict(batch)[1]
+
+    def targets(self, batch: GraphBatch) -> Tensor:
+        """What training compares with its targets, (B, T): scaled labels without what costs explain of them."""
+        return self._embed(batch)[1]
+
+    def training_pass(self, batch: GraphBatch, hidden: tuple[Tensor, Tensor] | None) -> TrainingPass:
+        """As ``targets``, with some nodes hidden (see `Backbone.encode_nodes`), and what was seen on the way."""
+        graph_input = self.backbone.graph_input(batch)
+        embedding, states, pooled = self.backbone.encode_nodes(batch, graph_input, hidden)
+        return TrainingPass(self.heads(embedding, graph_input), states, pooled, graph_input)
+
+    def embed_and_predict(self, batch: GraphBatch) -> tuple[Tensor, Tensor]:
+        """Embeddings (B, D) and scaled labels (B, T) of one pass."""
+        embedding, targets = self._embed(batch)
+        return embedding, targets if self.costs is None else self.costs(targets, batch.graph_features)
+
+    def _embed(self, batch: GraphBatch) -> tuple[Tensor, Tensor]:
+        graph_input = self.backbone.graph_input(batch)
+        embedding = self.backbone.encode(batch, graph_input)
+        return embedding, self.heads(embedding, graph_input)
+
+    def zero_shot(self, embedding: Tensor, graph: Tensor, features: Tensor, similar: Tensor) -> Tensor:
+        """Scaled labels (B, K) of K tasks known by their descriptions alone.
+
+        Args:
+            embedding: (B, D).
+            graph: (B, G), graph features as encoded.
+            features: (K, F), the descriptions.
+            similar: (K, T), rows that sum to 1: the tasks whose relation to costs an unseen task is taken to share.
+        """
+        if not isinstance(self.heads, DescribedHeads):
+            raise AiopError(
+                "the predictor was trained with `heads: index` and knows no task by its description: "
+                "train one with `heads: description`"
+            )
+        targets = self.heads.unseen(features, embedding, self.backbone.standardise_graph(graph))
+        return targets if self.costs is None else self.costs.restore(targets, graph, similar)
+
+
+class Ensemble(nn.Module):
+    """Networks of one shape trained from different seeds, read as one: their errors partly cancel.
+
+    Args:
+        members: at least one, all of the same settings and tasks.
+    """
+
+    def __init__(self, members: Sequence[PredictorModule]) -> None:
+        super().__init__()
+        self.config = members[0].config
+        self.num_tasks = members[0].num_tasks
+        self.members = nn.ModuleList(members)
+
+    @property
+    def embedding(self) -> int:
+        """Size of the embedding: those of the members side by side."""
+        return len(self.members) * self.config.embedding
+
+    def forward(self, batch: GraphBatch) -> Tensor:
+        """Scaled targets, (B, T): the mean over the members."""
+        return self.embed_and_predict(batch)[1]
+
+    def embed_and_predict(self, batch: GraphBatch) -> tuple[Tensor, Tensor]:
+        """Embeddings (B, D) of all members side by side, and the mean of their scaled targets (B, T)."""
+        embeddings, scaled = [], []
+        for member in self.members:
+            embedding, output = cast(PredictorModule, member).embed_and_predict(batch)
+            embeddings.append(embedding)
+            scaled.append(output)
+        return torch.cat(embeddings, dim=1), torch.stack(scaled).mean(dim=0)
+
+    def zero_shot(self, embedding: Tensor, graph: Tensor, features: Tensor, similar: Tensor) -> Tensor:
+        """As that of `PredictorModule`, from the members' embeddings side by side: the mean over the members."""
+        parts = torch.split(embedding, self.config.embedding, dim=1)
+        found = [
+            cast(PredictorModule, member).zero_shot(part, graph, features, similar)
+            for member, part in zip(self.members, parts, strict=True)
+        ]
+        return torch.stack(found).mean(dim=0)
