@@ -15,16 +15,30 @@ if TYPE_CHECKING:
     from aiop.graph_ir.registry import operator
     from aiop.inspection import inspect
     from aiop.predictor import load
+    from aiop.predictor.few_shot import fit_head
+    from aiop.predictor.head_file import load_head
     from aiop.tasks import build
     from aiop.tasks.networks import read
 
 __version__ = "0.1.0"
-__all__ = ["AiopError", "__version__", "build", "inspect", "load", "operator", "read"]
+__all__ = [
+    "AiopError",
+    "__version__",
+    "build",
+    "fit_head",
+    "inspect",
+    "load",
+    "load_head",
+    "operator",
+    "read",
+]
 
 _HOMES = {
     "build": "aiop.tasks",
+    "fit_head": "aiop.predictor.few_shot",
     "inspect": "aiop.inspection",
     "load": "aiop.predictor",
+    "load_head": "aiop.predictor.head_file",
     "operator": "aiop.graph_ir.registry",
     "read": "aiop.tasks.networks",
 }

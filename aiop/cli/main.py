@@ -7,8 +7,11 @@ from typing import Annotated
 import typer
 
 from aiop import __version__
+from aiop.cli.bench import bench
 from aiop.cli.build import build
 from aiop.cli.corpus import corpus
+from aiop.cli.evaluate import evaluate
+from aiop.cli.finetune import finetune
 from aiop.cli.group import OneLineErrors
 from aiop.cli.inspect import inspect
 from aiop.cli.predict import predict
@@ -36,7 +39,7 @@ def _aiop(
         print(context.get_help())
 
 
-for _command in (inspect, predict, build, spaces, tasks, pretrain):
+for _command in (inspect, predict, finetune, evaluate, build, spaces, tasks, pretrain, bench):
     app.command()(_command)
 app.add_typer(corpus, name="corpus")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -13,10 +13,23 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["INDENT", "Name", "console", "human", "number", "piped", "print_error", "print_json", "table"]
+__all__ = [
+    "INDENT",
+    "Name",
+    "console",
+    "human",
+    "number",
+    "piped",
+    "print_error",
+    "print_json",
+    "print_notes",
+    "table",
+]
 
 PIPE_WIDTH = 200
 """Columns where stdout is no terminal, so that `aiop tasks | grep ...` sees whole lines."""
+
+MOST_NOTES = 10
 
 
 def console() -> Console:
@@ -32,6 +45,15 @@ def piped() -> bool:
 def print_error(message: str) -> None:
     """Print ``error: message`` as one line on stderr."""
     print("error:", " ".join(message.split()), file=sys.stderr, flush=True)
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    """Print ``note: ...`` on stderr, one line each; of many the first ten and how many more there are."""
+    for note in notes[:MOST_NOTES]:
+        print("note:", " ".join(note.split()), file=sys.stderr)
+    if len(notes) > MOST_NOTES:
+        print(f"note: and {len(notes) - MOST_NOTES:,} more; --json gives all", file=sys.stderr)
+    sys.stderr.flush()
 
 
 def print_json(value: Mapping[str, Any]) -> None:

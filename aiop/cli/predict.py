@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from aiop.cli.networks import Json, Networks, Reader, Shapes, Weights
 from aiop.cli.output import Name, console, human, number, print_json, table
+from aiop.errors import AiopError
 
 if TYPE_CHECKING:
     from aiop.graph_ir import ComputeGraph
+    from aiop.predictor import NetworkPrediction
+
+    _Ask = Callable[[list[ComputeGraph]], list[NetworkPrediction]]
 
 __all__ = ["predict"]
 
@@ -25,25 +30,43 @@ def predict(
     task: Annotated[
         str, typer.Option(metavar="GLOB", help="Predict these tasks only; `aiop tasks` lists them.")
     ] = "*",
+    head: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MY.head", help="Predict the task of this head, from `aiop finetune`.", show_default=False
+        ),
+    ] = None,
     shape: Shapes = [],  # noqa: B006  (typer wants the default itself)
     weights: Weights = None,
     json: Json = False,
 ) -> None:
     """Predict metrics of networks: value, 80% interval, MACs-only estimate, in or out of distribution."""
-    import aiop
-
+    if head is not None and task != "*":
+        raise AiopError(
+            "--task chooses tasks of the predictor, a head predicts its own: give one of --task and --head"
+        )
     reader = Reader(shape)
-    predictor = None
+    ask: _Ask | None = None
     for chunk in _chunks(reader.read(nets, _has_inputs)):
-        predictor = predictor or aiop.load(weights)  # not before a network is there to predict for
-        predictions = predictor.predict([graph for _, graph in chunk], tasks=task)
+        if ask is None:  # not before a network is there to predict for
+            ask = _asked(head, weights, task)
+        predictions = ask([graph for _, graph in chunk])
         for (network, _), prediction in zip(chunk, predictions, strict=True):
-            report = prediction.to_dict() | {"network": network}
+            report = _finite(prediction.to_dict() | {"network": network})
             if json:
                 print_json(report)
             else:
                 _show(report)
     reader.finish()
+
+
+def _asked(head: str | None, weights: str | None, task: str) -> _Ask:
+    import aiop
+
+    if head is not None:
+        return aiop.load_head(head, weights).predict
+    predictor = aiop.load(weights)
+    return lambda graphs: predictor.predict(graphs, tasks=task)
 
 
 def _has_inputs(graph: ComputeGraph) -> None:
@@ -58,6 +81,13 @@ def _chunks(graphs: Iterable[tuple[str, ComputeGraph]]) -> Iterator[list[tuple[s
         yield chunk
 
 
+def _finite(report: dict[str, Any]) -> dict[str, Any]:
+    """Ends of intervals that too few labels leave open, in place, as JSON can hold them: None."""
+    for entry in report["predictions"]:
+        entry |= {end: entry[end] if isfinite(entry[end]) else None for end in ("low", "high")}
+    return report
+
+
 def _show(report: dict[str, Any]) -> None:
     out = console()
     out.print(report["network"], style="bold", soft_wrap=True)
@@ -68,7 +98,7 @@ def _show(report: dict[str, Any]) -> None:
         rows.add_row(
             Name(entry["task"]),
             f"{number(entry['value'])} {entry['unit']}",
-            f"{number(entry['low'])} .. {number(entry['high'])}",
+            " .. ".join("?" if entry[end] is None else number(entry[end]) for end in ("low", "high")),
             number(entry["macs_only"]) if entry["macs_only"] is not None else "",
             "in" if entry["in_distribution"] else "OUT",
             style=None if entry["in_distribution"] else "yellow",

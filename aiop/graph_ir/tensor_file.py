@@ -25,6 +25,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "I64": np.dtype("<i8"),
     "I32": np.dtype("<i4"),
     "U32": np.dtype("<u4"),
+    "I16": np.dtype("<i2"),
     "U16": np.dtype("<u2"),
     "U8": np.dtype("u1"),
     "F16": np.dtype("<f2"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aiop.predictor.predictor import NetworkPrediction, Prediction, Predictor, check_predictable, load
-from aiop.predictor.run import pretrain_from_config
+from aiop.predictor.run import pretrain_from_config, search_from_config
 
 __all__ = [
     "NetworkPrediction",
@@ -12,4 +12,5 @@ __all__ = [
     "check_predictable",
     "load",
     "pretrain_from_config",
+    "search_from_config",
 ]

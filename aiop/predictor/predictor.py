@@ -23,10 +23,12 @@ from aiop.graph_ir import ComputeGraph
 from aiop.graph_ir.batch import Engine, collate
 from aiop.graph_ir.corpus import Corpus
 from aiop.graph_ir.features import COSTS, encode
+from aiop.predictor.zero_shot import described_outputs
 from aiop.pretrain.card import SHIPPED, WEIGHTS
 from aiop.pretrain.evaluation import embed_batch, embed_rows
-from aiop.pretrain.heads import Ensemble
+from aiop.pretrain.module import Ensemble
 from aiop.pretrain.weights_io import Card, load_predictor
+from aiop.tasks import Task, get_task
 from aiop.tasks.networks import read
 
 __all__ = [
@@ -260,6 +262,17 @@ class Predictor:
             params=np.asarray(corpus.params[places], np.float64),
             sources=self.names,
         )
+
+    def zero_shot(self, views: Views, tasks: Sequence[str | Task]) -> Array:
+        """Return scaled predictions ``(n, K)`` of tasks known by their descriptions alone, trained on or not.
+
+        A task is named, or given as a `Task` that need not be registered. They rank networks, larger for larger values.
+
+        Raises:
+            AiopError: an unknown name, views of another predictor, or one that was trained with ``heads: index``.
+        """
+        given = [get_task(task) if isinstance(task, str) else task for task in tasks]
+        return described_outputs(self.module, self.names, views.embedding, views.graph, given)
 
     def predict_corpus(self, corpus: Corpus, rows: Array | None = None, *, engine: Engine = "auto") -> Array:
         """Return values ``(len(rows), T)`` in each task's unit, tasks in the order of ``names``; no intervals."""

@@ -21,14 +21,15 @@ from aiop.predictor.predictor import COVERAGE, Blend, load
 from aiop.pretrain.config import PretrainConfig
 from aiop.pretrain.data import LabelledCorpus, labelled_corpora
 from aiop.pretrain.evaluation import embed_rows
-from aiop.pretrain.heads import Ensemble
+from aiop.pretrain.module import Ensemble
 from aiop.pretrain.targets import LabelScaler, Target
 from aiop.pretrain.training import TrainingResult, train
+from aiop.pretrain.watching import WatchedSet
 from aiop.pretrain.weights_io import Card, TaskCard, save_predictor
 from aiop.tasks import get_task
-from aiop.tasks.tables.table import is_own
+from aiop.tasks.tables.table import is_own, load_table
 
-__all__ = ["finish", "pretrain_from_config"]
+__all__ = ["finish", "pretrain_from_config", "search_from_config"]
 
 Array = npt.NDArray[Any]
 
@@ -50,17 +51,73 @@ def pretrain_from_config(path: str | Path, *, fresh: bool = False, progress: boo
     out = folder / config.out
     if fresh:
         shutil.rmtree(out / "run", ignore_errors=True)
-    tables = [str(folder / name) if is_own(name) else name for name in config.corpora]
-    corpora, targets = labelled_corpora(tables, config.tasks, progress=progress)
+    corpora, targets, watched = _read(config, folder, progress)
     _check_labels(corpora, targets)
     sets = [item.training_set() for item in corpora]
     results = []
     for member in range(config.members):
         own = {"out": str(out / "run" / str(member)), "seed": config.seed + member}
         settings = PretrainConfig.from_mapping(config.to_dict() | own)
-        results.append(train(settings, sets, targets, progress=progress))
+        results.append(train(settings, sets, targets, watched=watched, progress=progress))
     finish(results, corpora, targets, config, out)
     return load(out).card
+
+
+def search_from_config(
+    path: str | Path, trials: int, *, fresh: bool = False, progress: bool = True
+) -> dict[str, Any]:
+    """Search the settings of a YAML file in short runs, in the folder ``out/search``; see `aiop.pretrain.search`.
+
+    An interrupted search goes on; ``fresh`` begins anew.
+
+    Raises:
+        AiopError: for settings, tables or labels that do not fit, and fewer than one trial.
+    """
+    from aiop.pretrain.search import search
+
+    if trials < 1:
+        raise AiopError(f"a search of {trials} trials finds nothing: give at least 1")
+    config = PretrainConfig.load(path)
+    folder = Path(path).resolve().parent
+    out = folder / config.out / "search"
+    if fresh:
+        shutil.rmtree(out, ignore_errors=True)
+    corpora, targets, watched = _read(config, folder, progress)
+    # The best settings lie in another folder than the file: names of files are written in full.
+    absolute = {
+        "out": str(folder / config.out),
+        "corpora": _sources(config.corpora, folder),
+        "watch": _sources(config.watch, folder),
+    }
+    config = PretrainConfig.from_mapping(config.to_dict() | absolute)
+    sets = [item.training_set() for item in corpora]
+    return search(config, sets, targets, out, trials, watched=watched, progress=progress)
+
+
+def _sources(names: Sequence[str], folder: Path) -> list[str]:
+    return [str(folder / name) if is_own(name) else name for name in names]
+
+
+def _read(
+    config: PretrainConfig, folder: Path, progress: bool
+) -> tuple[list[LabelledCorpus], list[Target], list[WatchedSet]]:
+    """Read the corpora of a run, and those that it only looks at, where excluded tasks are as closed."""
+    tables, others = _sources(config.corpora, folder), _sources(config.watch, folder)
+    for name in (*tables, *others):
+        if is_own(name):
+            load_table(name)  # registers its tasks, which a pattern may name
+    corpora, targets = labelled_corpora(
+        tables,
+        config.tasks,
+        exclude=config.exclude,
+        most_graphs=config.most_graphs,
+        seed=config.seed,
+        progress=progress,
+    )
+    if not others:
+        return corpora, targets, []
+    looked_at, asked = labelled_corpora(others, exclude=config.exclude, progress=progress)
+    return corpora, targets, [item.watched_set(asked, config.seed) for item in looked_at]
 
 
 def _check_labels(corpora: Sequence[LabelledCorpus], targets: Sequence[Target]) -> None:
@@ -167,7 +224,8 @@ def _expert(
 ) -> Blend | None:
     """Fit a kernel expert to a corpus's own training networks; None where there are too many, or it does not help."""
     rows = item.own_rows("train")
-    if len(rows) > LARGEST or not len(item.rows["val"]):
+    # Whether labels are few is a matter of the table, not of how much of it a run was given.
+    if item.available > LARGEST or not len(item.rows["val"]):
         return None
     columns = [
         column for column in range(item.values.shape[1]) if np.isfinite(item.values[rows, column]).any()

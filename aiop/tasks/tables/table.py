@@ -41,6 +41,8 @@ class Table:
         only tasks that the files themselves measure more than once.
     extras: further ``(n,)`` columns that the loader describes.
     notes: what the loader left out of a user's own table or changed, and why, one line each.
+    doubts: task name -> what makes its column no set of labels: a value that is not finite, or values of one network
+        that differ; of a user's own table, which leaves out the former and means the latter.
     path: absolute path of a user's own table, empty for a benchmark table.
     """
 
@@ -55,6 +57,7 @@ class Table:
     noise: dict[str, float] = field(default_factory=dict)
     extras: dict[str, NDArray[Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    doubts: dict[str, str] = field(default_factory=dict)
     path: str = ""
 
     def __len__(self) -> int:

@@ -81,13 +81,16 @@ def load(path: Path) -> Table:
     for _, task in measured:
         if task.source == own_source(path):
             register_task(task, replace=True)
-    values, noise = {}, {}
+    values, noise, doubts = {}, {}, {}
     for column, task in measured:
         rows = np.asarray(column.networks, dtype=np.int64)
         values[task.name] = mean_of_rows(column.values, rows, len(networks))
         spreads = spread_of_rows(column.values, rows)
         if spreads.any():
             noise[task.name] = float(np.median(spreads))
+        doubt = column.not_finite or _contradiction(column, networks)
+        if doubt:
+            doubts[task.name] = doubt
     return Table(
         name=name,
         networks=[network.name for network in networks],
@@ -99,8 +102,21 @@ def load(path: Path) -> Table:
         licence=LICENCE,
         noise=noise,
         notes=in_order([notes, *(column.notes for column, _ in measured)]),
+        doubts=doubts,
         path=str(path.absolute()),
     )
+
+
+def _contradiction(column: Column, networks: list[_Network]) -> str:
+    """Which network has several values in a column that differ; empty where none has."""
+    lowest, highest = np.full(len(networks), np.inf), np.full(len(networks), -np.inf)
+    np.minimum.at(lowest, column.networks, column.values)
+    np.maximum.at(highest, column.networks, column.values)
+    differing = np.flatnonzero(highest > lowest)
+    if not len(differing):
+        return ""
+    first = int(differing[0])
+    return f"{quoted(networks[first].name)} has several values, from {lowest[first]:g} to {highest[first]:g}"
 
 
 def _read(path: Path, table: str, notes: Notes) -> tuple[list[_Network], list[Column]]:

@@ -75,6 +75,7 @@ class Column:
     notes: Notes = field(default_factory=Notes)
     texts: int = 0  # cells that are no numbers at all
     sample: str = ""  # one of them
+    not_finite: str = ""  # the first number that is none, such as nan, and where it stands
 
     def add(self, row: int, place: str, network: int, cell: Cell) -> None:
         """Take the cell of a row, or note what is wrong with it."""
@@ -90,6 +91,7 @@ class Column:
             problem = f"is no number{', write its decimals after a point' if decimals else ''}"
         elif isinstance(cell, str) or not isfinite(cell):
             problem = "is not finite, leave the cell empty where nothing was measured"
+            self.not_finite = self.not_finite or f"{place} has {written}, which is not finite"
         else:
             problem = _misfit(cell, self.task)
             if not problem:

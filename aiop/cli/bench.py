@@ -1,0 +1,110 @@
+"""``aiop bench``: the protocols that judge a predictor beside its baselines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aiop.cli.networks import Json
+from aiop.cli.output import print_json
+from aiop.errors import AiopError
+
+__all__ = ["bench"]
+
+
+def bench(
+    protocol: Annotated[
+        str, typer.Argument(help="unseen-networks, unseen-task, unseen-space or unseen-family.")
+    ],
+    tasks: Annotated[
+        str, typer.Option(metavar="GLOB", help="Judge these tasks only; several joined by commas.")
+    ] = "*",
+    seeds: Annotated[int, typer.Option(help="Draws of labels.")] = 8,
+    methods: Annotated[
+        str, typer.Option(metavar="GLOB", help="Compare these methods only; several joined by commas.")
+    ] = "*",
+    predictor: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Judge this predictor on what its card does not hold, not the one of the package.",
+            show_default=False,
+        ),
+    ] = None,
+    predictors: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Judge one predictor per fold, as trained.", show_default=False),
+    ] = None,
+    aio_p: Annotated[
+        Path | None,
+        typer.Option(
+            "--aio-p",
+            metavar="PATH",
+            help="A trained AIO-P to compare with: a file, or a folder with FOLD.safetensors.",
+            show_default=False,
+        ),
+    ] = None,
+    budgets: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,...",
+            help="Numbers of labels; 0,10,20,50,100 and what published results ask for by default.",
+            show_default=False,
+        ),
+    ] = None,
+    jobs: Annotated[int, typer.Option(help="Processes.")] = 1,
+    protocols: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder of plan and split files.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Where the tables are written; docs/results by default.",
+            show_default=False,
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Judge a predictor by a protocol, beside the baselines; what was computed before is not computed again."""
+    from aiop.protocols.bench import run_protocol
+
+    outcome = run_protocol(
+        protocol,
+        predictor=predictor,
+        predictors=predictors,
+        aio_p=aio_p,
+        tasks=tasks,
+        methods=methods,
+        seeds=seeds,
+        budgets=_numbers(budgets),
+        jobs=jobs,
+        protocols=protocols,
+        out=out or _documents(),
+        progress=not json,
+    )
+    if json:
+        for entry in outcome.entries:
+            print_json(entry.to_dict())
+        return
+    print(outcome.text)
+    for path in outcome.written:
+        print(f"written to {path}")
+
+
+def _documents() -> Path:
+    """Return docs/results of the checkout that the package is in, else of the working folder."""
+    root = Path(__file__).parents[2]
+    return (root if (root / "docs").is_dir() else Path.cwd()) / "docs" / "results"
+
+
+def _numbers(budgets: str | None) -> list[int] | None:
+    if budgets is None:
+        return None
+    parts = [part.strip() for part in budgets.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise AiopError(f'--budgets "{budgets}" is not a list of numbers joined by commas, such as 0,10,20')
+    return [int(part) for part in parts]

@@ -1,0 +1,180 @@
+"""The methods that protocols compare: the head, and every baseline, made for one task and one draw of labels."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cache
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from aiop.errors import AiopError, suggest
+from aiop.finetune.views import Views
+from aiop.protocols.code import code_digest
+from aiop.tasks.task import Task
+
+__all__ = ["AIO_P", "HEAD", "KNOWN", "Fitted", "Method", "Setting", "find_methods", "match_methods"]
+
+Array = npt.NDArray[Any]
+
+HEAD = "head"
+"""Name of the project's own method among the others."""
+
+KNOWN = ("macs", "cost-rank", "forest", "xgboost", "ncp", "ncp-costs")
+"""Baselines that can be fitted to all training networks of a task: beside them stands the predictor itself."""
+
+AIO_P = "aio-p"
+"""What the names of the variants of AIO-P begin with."""
+
+_AIO_P = "aiop.finetune.baselines.aio_p.few_shot"
+_RATES = ("throughput", "training-throughput")
+
+
+class Fitted(Protocol):
+    """What a method makes: scikit-learn's fit and predict. Heads have ``interval(views) -> (low, high)`` too."""
+
+    def fit(self, views: Views, values: Array) -> Any:
+        """Fit to n networks and their values ``(n,)``."""
+        ...
+
+    def predict(self, views: Views) -> Array:
+        """Return values ``(m,)``, or whatever orders networks as their values."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What a method may know of its task besides labels.
+
+    others: makes what knows the other tasks of the space (`aiop.finetune.baselines.OtherTasks`), for baselines that
+        transfer; raises an `AiopError` where there are none.
+    aio_p: makes the trained AIO-P to compare with; raises an `AiopError` where there is none, or it has seen the task.
+    turned: costs are turned round where the labels say that more goes with less; else what the task is decides.
+    """
+
+    task: Task
+    seed: int
+    others: Callable[[], Any] | None = None
+    aio_p: Callable[[], Any] | None = None
+    turned: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """One row of the tables.
+
+    make: setting -> something to fit.
+    least_labels: fewer are not tried.
+    ranks_only: predictions have no unit: no errors, no intervals.
+    scratch: knows nothing but the labels it is given.
+    code: digest of the code that it runs; results of other code are not taken for its own.
+    """
+
+    name: str
+    make: Callable[[Setting], Fitted]
+    least_labels: int = 0
+    ranks_only: bool = False
+    scratch: bool = True
+    code: str = ""
+    ours: bool = field(default=False)
+
+
+def find_methods() -> dict[str, Method]:
+    """Return the head and every registered baseline by name, the head first."""
+    from aiop.finetune.baselines import BASELINES
+
+    found: dict[str, Method] = {}
+    try:
+        from aiop.finetune.head import FewShotHead
+    except ModuleNotFoundError as error:
+        if error.name != "aiop.finetune.head":
+            raise
+    else:
+        found[HEAD] = Method(
+            HEAD, _maker(FewShotHead), scratch=False, code=code_digest(FewShotHead.__module__), ours=True
+        )
+    for name, factory in BASELINES.items():
+        accepted = inspect.signature(factory).parameters
+        if name.startswith(AIO_P):
+            found[name] = Method(name, _aio_p_maker(factory), 2, scratch=False, code=code_digest(_AIO_P))
+            continue
+        found[name] = Method(
+            name,
+            _maker(factory),
+            least_labels=int(getattr(factory, "least_labels", 2)),
+            ranks_only=bool(getattr(factory, "ranks_only", False)),
+            scratch="others" not in accepted,
+            code=code_digest(factory.__module__),
+        )
+    return found
+
+
+def match_methods(methods: Mapping[str, Method], globs: str = "*") -> dict[str, Method]:
+    """Return the methods that one of several globs, joined by commas, matches; one that matches none is an error."""
+    found: dict[str, Method] = {}
+    for glob in globs.split(","):
+        names = [name for name in methods if fnmatchcase(name, glob.strip())]
+        if not names:
+            raise AiopError(
+                f'method pattern "{glob}" matches no method{suggest(glob, methods)}: the methods are '
+                f"{', '.join(methods)}"
+            )
+        found |= {name: methods[name] for name in names}
+    return {name: method for name, method in methods.items() if name in found}
+
+
+def _maker(factory: Callable[..., Fitted]) -> Callable[[Setting], Fitted]:
+    """Return a maker that gives a factory those keywords that it has."""
+    accepted = inspect.signature(factory).parameters
+
+    def make(setting: Setting) -> Fitted:
+        task = setting.task
+        options: dict[str, Any] = {
+            "seed": setting.seed,
+            "direction": task.direction,
+            "transform": task.transform,
+            "sign": "labels" if setting.turned else "positive",
+        }
+        given = {name: value for name, value in options.items() if name in accepted}
+        if "others" in accepted and setting.others is not None:
+            given["others"] = setting.others()
+        made = factory(**given)
+        # More cost goes with less of a rate: known without labels, from what the task is.
+        plain = "sign" in accepted and not setting.turned
+        return _Reversed(made) if task.domain in _RATES and plain else made
+
+    return make
+
+
+def _aio_p_maker(factory: Callable[..., Fitted]) -> Callable[[Setting], Fitted]:
+    def make(setting: Setting) -> Fitted:
+        pretrained = setting.aio_p() if setting.aio_p is not None else None
+        return factory(pretrained=pretrained, store=_graph_store(), form=setting.task.form, seed=setting.seed)
+
+    return make
+
+
+@cache
+def _graph_store() -> Any:
+    """The graphs of AIO-P's form, each read once per process."""
+    from aiop.finetune.baselines.aio_p import GraphStore
+
+    return GraphStore()
+
+
+class _Reversed:
+    """A cost that is taken to be the better the smaller it is."""
+
+    def __init__(self, cost: Fitted) -> None:
+        self.cost = cost
+
+    def fit(self, views: Views, values: Array) -> _Reversed:
+        self.cost.fit(views, values)
+        return self
+
+    def predict(self, views: Views) -> Array:
+        return -np.asarray(self.cost.predict(views))

@@ -1,0 +1,261 @@
+"""A run of a protocol: what is missing is computed, in one process or several, and stored as it comes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from aiop.errors import AiopError
+from aiop.finetune.metrics import auroc
+from aiop.protocols import judge
+from aiop.protocols.code import code_digest
+from aiop.protocols.folds import Case, Holder
+from aiop.protocols.judge import ALL, PREDICTOR
+from aiop.protocols.methods import AIO_P, KNOWN, Method, find_methods
+from aiop.protocols.plan import Plan
+from aiop.protocols.seen import bench, see
+from aiop.protocols.store import Key, Record, Store
+
+__all__ = ["BUDGETS", "Run", "separation"]
+
+BUDGETS = (0, 10, 20, 50, 100)
+_AHEAD = 4
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One method on one draw of one case, with the budgets that are missing."""
+
+    case: Case
+    method: str
+    draw: int
+    budgets: tuple[int, ...]
+
+
+@dataclass(eq=False)
+class Run:
+    """Everything that a protocol asks, and where its answers are kept.
+
+    budgets: numbers of labels for every task; None takes the usual ones and what the plan adds.
+    methods: those that are compared.
+    draws: the first so many draws of the split files.
+    failures: method -> why it has no result, as far as it was tried.
+    besides: predictors and tables whose networks are looked at as well.
+    """
+
+    cases: Sequence[Case]
+    plan: Plan
+    store: Store
+    methods: Mapping[str, Method]
+    draws: int = 8
+    budgets: Sequence[int] | None = None
+    failures: dict[str, str] = field(default_factory=dict)
+    besides: tuple[tuple[Holder, str], ...] = ()
+
+    @property
+    def holders(self) -> list[Holder]:
+        """The predictors that are judged."""
+        return list(dict.fromkeys(case.holder for case in self.cases))
+
+    def compute(self, *, jobs: int = 1, progress: bool = True) -> int:
+        """Compute what is missing and return how many results that were.
+
+        Raises:
+            AiopError: for a split file that is not of its table, a corpus that is not there, a process that ends early.
+        """
+        done = 0
+        with _bar(progress) as bar:
+            seen = list(dict.fromkeys([*((case.holder, case.table) for case in self.cases), *self.besides]))
+            reading = bar.add_task("networks", total=len(seen))
+            for holder, table in seen:
+                bar.update(reading, description=f"networks of {table}")
+                see(holder, table, self.plan.folder)
+                bar.advance(reading)
+            bar.remove_task(reading)
+            work = self._jobs()
+            fitting = bar.add_task("fitting", total=sum(len(job.budgets) for job in work))
+            for job, results in self._results(work, jobs):
+                bar.update(fitting, description=f"{job.case.task} {job.method}")
+                for budget, scores in results.items():
+                    if isinstance(scores, str):
+                        self.failures.setdefault(job.method, f"{job.case.task}: {scores}")
+                        continue
+                    self.store.add(self._record(job, budget, scores))
+                    done += 1
+                bar.advance(fitting, len(job.budgets))
+        return done
+
+    def records(self) -> list[Record]:
+        """Return the results that are there of all that the protocol asks, in the order of cases and methods."""
+        found = []
+        for case in self.cases:
+            for name in self._methods_of(case):
+                for draw in range(self.draws):
+                    for budget in self._budgets_of(case, name, draw):
+                        record = self.store.records.get(self._key(case, name, draw, budget))
+                        if record is not None:
+                            found.append(record)
+        return found
+
+    def stored(self) -> list[Record]:
+        """Return all results that are there of the cases, whatever their labels and draws, in the same order."""
+        cases = {(case.kind, case.holder.digest[:16], case.task): case for case in self.cases}
+        found: dict[tuple[int, int], list[Record]] = {}
+        order = {case: place for place, case in enumerate(self.cases)}
+        for record in self.store.records.values():
+            case = cases.get((record["kind"], record["predictor"], record["task"]))
+            names = self._methods_of(case) if case is not None else []
+            if case is None or record["method"] not in names:
+                continue
+            if Store.key(record) == self._key(case, record["method"], record["draw"], record["labels"]):
+                found.setdefault((order[case], names.index(record["method"])), []).append(record)
+        return [record for place in sorted(found) for record in found[place]]
+
+    def _jobs(self) -> list[_Job]:
+        jobs = []
+        for case in self.cases:
+            for draw in range(self.draws):
+                for name in self._methods_of(case):
+                    missing = tuple(
+                        budget
+                        for budget in self._budgets_of(case, name, draw)
+                        if self._key(case, name, draw, budget) not in self.store
+                    )
+                    if missing:
+                        jobs.append(_Job(case, name, draw, missing))
+        return jobs
+
+    def _methods_of(self, case: Case) -> list[str]:
+        if case.kind == "few-shot":
+            return list(self.methods)
+        return [PREDICTOR, *(name for name in self.methods if name in KNOWN)]
+
+    def _budgets_of(self, case: Case, method: str, draw: int) -> list[int]:
+        """Budgets of a draw that can differ from those of the first: without labels there is nothing to draw."""
+        split = bench(case.table, self.plan.folder).split
+        if draw >= len(split.draws):
+            return []
+        if case.kind == "known":
+            alone = method == PREDICTOR or self.methods[method].least_labels == 0
+            return [] if draw and alone else [ALL]
+        usual = (*BUDGETS, *self.plan.further_budgets(case.task))
+        wanted = set(usual if self.budgets is None else self.budgets)
+        if draw and not split.tests:
+            wanted -= {0}
+        return sorted(budget for budget in wanted if budget >= self.methods[method].least_labels)
+
+    def _key(self, case: Case, method: str, draw: int, budget: int) -> Key:
+        return Store.key(self._identity(case, method, draw, budget))
+
+    def _identity(self, case: Case, method: str, draw: int, budget: int) -> dict[str, Any]:
+        code = _PREDICTOR_CODE if method == PREDICTOR else self.methods[method].code
+        if method.startswith(AIO_P):
+            code += f":{case.holder.aio_p_digest[:8]}"
+        return {
+            "kind": case.kind,
+            "predictor": case.holder.digest[:16],
+            "data": bench(case.table, self.plan.folder).data,
+            "task": case.task,
+            "method": method,
+            "code": code,
+            "labels": budget,
+            "draw": draw,
+        }
+
+    def _record(self, job: _Job, budget: int, scores: dict[str, Any]) -> Record:
+        identity = self._identity(job.case, job.method, job.draw, budget)
+        return {**identity, "fold": job.case.holder.name, "space_seen": job.case.space_seen, **scores}
+
+    def _results(
+        self, work: Sequence[_Job], jobs: int
+    ) -> Iterator[tuple[_Job, dict[int, dict[str, Any] | str]]]:
+        if jobs == 1 or len(work) < 2:
+            for job in work:
+                yield job, _do(job, self.methods, self.plan)
+            return
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(min(jobs, len(work)), context, initializer=_prepare)
+        running: dict[Future[dict[int, dict[str, Any] | str]], _Job] = {}
+        try:
+            for job in work:
+                running[pool.submit(_do_in_process, job, self.plan)] = job
+                if len(running) >= _AHEAD * jobs:
+                    yield from _finished(running)
+            while running:
+                yield from _finished(running)
+        except BrokenProcessPool as error:
+            raise AiopError(
+                "a process that fits methods ended early, perhaps for want of memory: run the command again with "
+                "fewer --jobs; what is finished is kept"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_PREDICTOR_CODE = code_digest("aiop.finetune.calibration")
+
+
+def _do(job: _Job, methods: Mapping[str, Method], plan: Plan) -> dict[int, dict[str, Any] | str]:
+    if job.case.kind == "few-shot":
+        return judge.few_shot(job.case, methods[job.method], job.draw, job.budgets, plan)
+    if job.method == PREDICTOR:
+        return {ALL: judge.predictor_alone(job.case, plan)}
+    return {ALL: judge.known(job.case, methods[job.method], job.draw, plan)}
+
+
+def _do_in_process(job: _Job, plan: Plan) -> dict[int, dict[str, Any] | str]:
+    return _do(job, find_methods(), plan)
+
+
+def _prepare() -> None:
+    """Set up a process of the pool: deaf to Ctrl-C, which its parent hears, and on one thread."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(1)
+    torch.set_num_threads(1)
+
+
+def _finished(
+    running: dict[Future[dict[int, dict[str, Any] | str]], _Job],
+) -> Iterator[tuple[_Job, dict[int, dict[str, Any] | str]]]:
+    done, _ = wait(running, return_when=FIRST_COMPLETED)
+    for future in done:
+        yield running.pop(future), future.result()
+
+
+def _bar(show: bool) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), disable=not show, transient=True)
+
+
+def separation(holder: Holder, tables: Sequence[str], plan: Plan) -> dict[str, float]:
+    """Return kept-out table -> how well remoteness tells its networks from kept-out rows of the tables trained on.
+
+    The area under the ROC curve of the distance to the nearest corpus of training; every table trained on gives as
+    many kept-out networks (500 at most).
+    """
+    random = np.random.default_rng(0)
+    inside = []
+    for table in sorted(holder.tables):
+        found, seen = bench(table, plan.folder), see(holder, table, plan.folder)
+        rows = found.readable(found.split.test)
+        rows = np.sort(random.permutation(rows)[:500])
+        inside.append(seen.far[seen.at(rows)].min(axis=1))
+    result = {}
+    for table in tables:
+        found, seen = bench(table, plan.folder), see(holder, table, plan.folder)
+        rows = found.split.tests[0] if found.split.tests else found.split.test
+        far = seen.far[seen.at(found.readable(rows))].min(axis=1)
+        result[table] = auroc(far, np.concatenate(inside))
+    return result

@@ -1,0 +1,140 @@
+"""What a predictor sees of a table's networks, computed once per predictor and table and kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aiop.finetune.views import Views
+from aiop.graph_ir.corpus import Corpus
+from aiop.protocols.folds import Holder
+from aiop.protocols.splits import TableSplit, load_split
+from aiop.tasks.corpora import cache_dir, open_corpus
+from aiop.tasks.tables import Table, load_table, split
+
+__all__ = ["Bench", "Seen", "bench", "plain_views", "see"]
+
+Array = npt.NDArray[Any]
+_ARRAYS = ("embedding", "outputs", "graph", "macs", "params", "far")
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """A table with all that judging on it needs.
+
+    places: table row -> row of the corpus; rows that the corpus could not read are not there.
+    data: digest of the split file and of what the corpus holds.
+    """
+
+    table: Table
+    corpus: Corpus
+    split: TableSplit
+    places: dict[int, int]
+    data: str
+
+    def side(self, *names: str) -> Array:
+        """Return the table rows of the sides ``train``, ``val`` and ``test`` that are named."""
+        known = dict(zip(self.corpus.names, self.corpus.hashes, strict=True))
+        sides = split(self.table, [known.get(name, "") for name in self.table.networks])
+        return self.readable(np.concatenate([sides[name] for name in names]))
+
+    def few_shot(self, draw: int, values: Array, space_seen: bool) -> tuple[Array, Array]:
+        """Return the table rows that a draw labels, in order, and those that it is judged on, all measured.
+
+        Of a small table that was trained on only the test side is judged on, and none of it is labelled.
+        """
+        labelled, tested = self.split.labelled(draw, values), self.split.tested(draw)
+        if self.split.tests and space_seen:
+            labelled, tested = labelled[np.isin(labelled, self.side("train", "val"))], self.split.test
+        return self.readable(labelled), self.readable(tested[np.isfinite(values[tested])])
+
+    def readable(self, rows: Array) -> Array:
+        """Return those of some table rows that the corpus holds."""
+        return np.array([row for row in rows.tolist() if row in self.places], np.int64)
+
+
+@lru_cache(maxsize=16)
+def bench(name: str, folder: Path) -> Bench:
+    """Load a table, its corpus and its split file from ``folder``, and check that they are of each other."""
+    table = load_table(name)
+    corpus = open_corpus(table)
+    found = load_split(folder, table, corpus)
+    numbers = {network: row for row, network in enumerate(corpus.names)}
+    places = {row: numbers[network] for row, network in enumerate(table.networks) if network in numbers}
+    made = f"{found.digest} {corpus.fingerprint} {corpus.metadata.get('builder', '')}"
+    return Bench(table, corpus, found, places, hashlib.sha256(made.encode()).hexdigest()[:16])
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """Some of a table's networks as a predictor sees them.
+
+    views: of n networks.
+    far: float ``(n, C)``, remoteness from each of the C tables the predictor was trained on.
+    tables: names of the C tables.
+    positions: table row -> position among the n.
+    """
+
+    views: Views
+    far: Array
+    tables: tuple[str, ...]
+    positions: dict[int, int]
+
+    def at(self, rows: Array) -> Array:
+        """Return the positions of table rows."""
+        return np.array([self.positions[row] for row in rows.tolist()], np.int64)
+
+
+@lru_cache(maxsize=4)
+def see(holder: Holder, name: str, folder: Path) -> Seen:
+    """Return what a predictor sees of the networks in a table's split file; from the cache where it was seen before."""
+    from aiop.predictor import load
+
+    found = bench(name, folder)
+    rows = found.readable(found.split.rows())
+    path = cache_dir() / "bench" / "views" / f"{holder.digest[:16]}-{name}-{found.data}.npz"
+    positions = {row: position for position, row in enumerate(rows.tolist())}
+    names = tuple(found.table.networks[row] for row in rows)
+    if not path.is_file():
+        predictor = load(holder.path)
+        views = predictor.views_corpus(found.corpus, np.array([found.places[row] for row in rows.tolist()]))
+        far = predictor.remoteness(views.embedding, views.graph)
+        parts: dict[str, Array] = {part: getattr(views, part) for part in _ARRAYS[:-1]}
+        parts |= {"far": np.stack([far[table] for table in far], axis=1)}
+        _write(path, parts | {"sources": np.array(views.sources), "tables": np.array(list(far))})
+    with np.load(path) as stored:
+        arrays = {part: stored[part] for part in _ARRAYS}
+        sources, tables = tuple(map(str, stored["sources"])), tuple(map(str, stored["tables"]))
+    far_from = arrays.pop("far")
+    return Seen(Views(names=names, sources=sources, **arrays), far_from, tables, positions)
+
+
+def _write(path: Path, arrays: dict[str, Array]) -> None:
+    """Write whole or not at all: another process may look for the same file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.stem}.{os.getpid()}.part.npz")
+    np.savez(part, **arrays)  # type: ignore[arg-type]
+    part.replace(path)
+
+
+def plain_views(found: Bench, rows: Sequence[int] | Array) -> Views:
+    """Return table rows without any predictor: graph features and costs, no embedding and no outputs."""
+    places = np.array([found.places[int(row)] for row in rows], np.int64)
+    corpus = found.corpus
+    return Views(
+        names=tuple(corpus.names[place] for place in places),
+        embedding=np.zeros((len(places), 0), np.float32),
+        outputs=np.zeros((len(places), 0), np.float32),
+        graph=np.asarray(corpus.graph_features()[places]),
+        macs=np.asarray(corpus.macs[places], np.float64),
+        params=np.asarray(corpus.params[places], np.float64),
+        sources=(),
+    )

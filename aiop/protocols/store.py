@@ -1,0 +1,69 @@
+"""Results as they come: one JSON object per line, appended, never computed twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from aiop.errors import AiopError
+
+__all__ = ["KEY", "Key", "Record", "Store"]
+
+Record = Mapping[str, Any]
+Key = tuple[Any, ...]
+
+KEY = ("kind", "predictor", "data", "task", "method", "code", "labels", "draw")
+"""What a result depends on: weights, split file and corpus, task, method and its code, labels and their draw."""
+
+
+class Store:
+    """A file of records, which several processes may append to at the same time.
+
+    The line that an interrupted process left unfinished is passed over. Where one key is there twice, the first counts.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.records: dict[Key, Record] = {}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        for record in self._read():
+            self.records.setdefault(self.key(record), record)
+
+    @staticmethod
+    def key(record: Record) -> Key:
+        """Return what tells a record from others."""
+        return tuple(record[name] for name in KEY)
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self.records
+
+    def add(self, record: Record) -> None:
+        """Append a record; it is on its way to the disk when this returns."""
+        line = json.dumps(dict(record), allow_nan=False) + "\n"
+        with self.path.open("ab") as file:
+            if file.tell() and not self._ends_with_newline():
+                line = "\n" + line
+            file.write(line.encode())
+        self.records.setdefault(self.key(record), record)
+
+    def _ends_with_newline(self) -> bool:
+        with self.path.open("rb") as file:
+            file.seek(-1, 2)
+            return file.read(1) == b"\n"
+
+    def _read(self) -> Iterator[Record]:
+        try:
+            content = self.path.read_bytes() if self.path.exists() else b""
+        except OSError as error:
+            raise AiopError(
+                f"results {self.path} cannot be read ({error.strerror}): check the path"
+            ) from None
+        for line in content.splitlines():
+            try:
+                record = json.loads(line)
+                self.key(record)
+            except (KeyError, TypeError, ValueError):
+                continue
+            yield record
