@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from aiop.predictor.predictor import NetworkPrediction, Prediction, Predictor, check_predictable, load
+from aiop.predictor.prediction import NetworkPrediction, Prediction
+from aiop.predictor.predictor import Predictor, check_predictable, load
 from aiop.predictor.run import pretrain_from_config, search_from_config
 
 __all__ = [

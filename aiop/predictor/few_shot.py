@@ -20,7 +20,8 @@ from aiop.finetune.zero_labels import COST_DOMAINS
 from aiop.graph_ir import ComputeGraph
 from aiop.predictor.judging import judge, judge_costs, number_or_none, trend_held_out
 from aiop.predictor.labels import HeadTask, LabelledViews, Labels, LabelSource, read_labels, see
-from aiop.predictor.predictor import COVERAGE, Network, NetworkPrediction, Prediction, Predictor, load
+from aiop.predictor.prediction import NetworkPrediction, Prediction
+from aiop.predictor.predictor import COVERAGE, Network, Predictor, load
 from aiop.tasks.networks import read
 
 __all__ = ["Evaluation", "FitRecord", "TaskHead", "fit_head", "fit_labelled", "new_head"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +23,7 @@ from aiop.graph_ir import ComputeGraph
 from aiop.graph_ir.batch import Engine, collate
 from aiop.graph_ir.corpus import Corpus
 from aiop.graph_ir.features import COSTS, encode
+from aiop.predictor.prediction import NetworkPrediction, Prediction
 from aiop.predictor.zero_shot import described_outputs
 from aiop.pretrain.card import SHIPPED, WEIGHTS
 from aiop.pretrain.evaluation import embed_batch, embed_rows
@@ -35,8 +36,6 @@ __all__ = [
     "COVERAGE",
     "SHIPPED",
     "Blend",
-    "NetworkPrediction",
-    "Prediction",
     "Predictor",
     "load",
 ]
@@ -51,55 +50,6 @@ _CHUNK = 2048
 
 Network = str | Path | ComputeGraph
 Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """One task's prediction for one network.
-
-    ``value``, ``low``, ``high`` and ``macs_only`` are in ``unit``; ``low`` to ``high`` is the 80% interval,
-    ``macs_only`` what the network's MACs alone say. ``in_distribution`` is False where the network is unlike those
-    the task was learnt from: its interval is widened, and the value is an extrapolation.
-    """
-
-    task: str
-    value: float
-    unit: str
-    low: float
-    high: float
-    macs_only: float
-    in_distribution: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values ready for JSON."""
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkPrediction:
-    """Predictions for one network, one per task in the order of their names."""
-
-    network: str
-    macs: int
-    params: int
-    predictions: tuple[Prediction, ...]
-
-    def __getitem__(self, task: str) -> Prediction:
-        """Return the prediction of a task."""
-        for prediction in self.predictions:
-            if prediction.task == task:
-                return prediction
-        names = [prediction.task for prediction in self.predictions]
-        raise AiopError(f"nothing was predicted for task {task!r}{suggest(task, names)}; name it in `tasks`")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values ready for JSON."""
-        return {
-            "network": self.network,
-            "macs": self.macs,
-            "params": self.params,
-            "predictions": [prediction.to_dict() for prediction in self.predictions],
-        }
 
 
 @dataclass(frozen=True, eq=False)
