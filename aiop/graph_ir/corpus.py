@@ -182,6 +182,11 @@ class Corpus:
         found = (text[start : start + digits] for start in range(0, len(text), digits))
         return tuple("" if digest == "0" * digits else digest for digest in found)
 
+    def hashes_of(self, names: Sequence[str]) -> list[str]:
+        """The content hashes of networks by name; empty for one that the corpus does not hold."""
+        known = dict(zip(self.names, self.hashes, strict=True))
+        return [known.get(name, "") for name in names]
+
     def graph_features(self) -> np.ndarray[Any, Any]:
         """The graph features of all graphs: a read-only float32 (graphs, G) view."""
         return self._graph

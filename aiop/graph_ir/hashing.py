@@ -31,7 +31,8 @@ def content_hash(graph: ComputeGraph) -> str:
     digests: dict[str, bytes] = {}
     every: list[bytes] = []
     unordered = free_concats(graph)
-    for index, (operation, text) in enumerate(zip(graph.operations, operation_texts(graph), strict=True)):
+    texts = _texts(graph, unordered)
+    for index, (operation, text) in enumerate(zip(graph.operations, texts, strict=True)):
         sources = [digests[key] for key in operation.inputs]
         if operation.op in COMMUTATIVE or index in unordered:
             sources.sort()
@@ -45,8 +46,11 @@ def content_hash(graph: ComputeGraph) -> str:
 
 def operation_texts(graph: ComputeGraph) -> list[str]:
     """Return what the hash covers of every operation besides its inputs: two that say the same are alike."""
+    return _texts(graph, free_concats(graph))
+
+
+def _texts(graph: ComputeGraph, unordered: frozenset[int]) -> list[str]:
     measure = extents(graph)
-    unordered = free_concats(graph)
     # how many channels each input of these has is part of the input
     return [
         _text(replace(operation, attributes=()) if index in unordered else operation, graph, measure)

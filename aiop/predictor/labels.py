@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from aiop.errors import AiopError, suggest
 from aiop.finetune.views import Views
+from aiop.graph_ir.corpus import Corpus
 from aiop.graph_ir.hashing import content_hash
 from aiop.graph_ir.passes import canonicalise
 from aiop.predictor.predictor import Predictor, check_predictable
@@ -162,7 +163,7 @@ def read_labels(
         _check_cells(table, task_name, name)
     else:
         mine = np.zeros(len(table), bool)
-        mine[split(table, _twins(table))[part]] = True
+        mine[split(table, _public_corpus(table).hashes_of(table.networks))[part]] = True
         known &= mine
     places = np.flatnonzero(known)
     return Labels(
@@ -213,15 +214,9 @@ def _read_directly(predictor: Predictor, labels: Labels) -> LabelledViews:
     return LabelledViews(labels, predictor.views(graphs), marks)
 
 
-def _public_corpus(table: Table) -> Any:
+def _public_corpus(table: Table) -> Corpus:
     # A stale one is for the user to build again: it may be in use elsewhere.
     return open_corpus(table) if corpus_path(table).is_file() else build_corpus(table)
-
-
-def _twins(table: Table) -> list[str]:
-    corpus = _public_corpus(table)
-    hashes = dict(zip(corpus.names, corpus.hashes, strict=True))
-    return [hashes.get(name, "") for name in table.networks]
 
 
 def _from_mapping(source: Mapping[str, float], metric: str, lower: bool) -> Labels:

@@ -22,7 +22,7 @@ from aiop.finetune.views import Views
 from aiop.graph_ir import ComputeGraph
 from aiop.graph_ir.batch import Engine, collate
 from aiop.graph_ir.corpus import Corpus
-from aiop.graph_ir.features import COSTS, encode
+from aiop.graph_ir.features import COSTS, GRAPH_FEATURES, encode
 from aiop.predictor.prediction import NetworkPrediction, Prediction
 from aiop.predictor.zero_shot import described_outputs
 from aiop.pretrain.card import SHIPPED, WEIGHTS
@@ -168,30 +168,16 @@ class Predictor:
         """Return the embeddings of networks, float32 ``(n, D)``; ``(D,)`` for a single one."""
         if isinstance(networks, str | Path | ComputeGraph):
             return np.asarray(self.embed([networks])[0])
-        if not networks:
-            return np.zeros((0, self.module.embedding), np.float32)
-        arrays = [encode(_graph(network)) for network in networks]
-        return np.concatenate(
-            [
-                embed_batch(self.module, collate(arrays[start : start + _BATCH]))[0]
-                for start in range(0, len(arrays), _BATCH)
-            ]
-        )
+        return self._forward([_graph(network) for network in networks])[0]
 
     def views(self, networks: Sequence[Network]) -> Views:
         """Return what heads see of networks."""
         graphs = [_graph(network) for network in networks]
-        encoded = [encode(graph) for graph in graphs]
-        seen = [
-            embed_batch(self.module, collate(encoded[start : start + _BATCH]))
-            for start in range(0, len(encoded), _BATCH)
-        ]
-        features = np.stack([item.graph for item in encoded])
-        scaled = np.concatenate([outputs for _, outputs in seen])
+        embedding, scaled, features = self._forward(graphs)
         self._adjust(scaled, features)
         return Views(
             names=tuple(graph.name for graph in graphs),
-            embedding=np.concatenate([embedding for embedding, _ in seen]),
+            embedding=embedding,
             outputs=scaled,
             graph=features,
             macs=np.array([graph.macs for graph in graphs], np.float64),
@@ -264,6 +250,20 @@ class Predictor:
             far[space] = np.maximum(far[space], distance) if space in far else distance
         return far
 
+    def _forward(self, graphs: Sequence[ComputeGraph]) -> tuple[Array, Array, Array]:
+        """Return embeddings ``(n, D)``, outputs of the heads ``(n, T)`` and graph features ``(n, G)``."""
+        if not graphs:
+            widths = self.module.embedding, len(self.names), len(GRAPH_FEATURES)
+            embedding, outputs, features = (np.zeros((0, width), np.float32) for width in widths)
+            return embedding, outputs, features
+        encoded = [encode(graph) for graph in graphs]
+        seen = [
+            embed_batch(self.module, collate(encoded[start : start + _BATCH]))
+            for start in range(0, len(encoded), _BATCH)
+        ]
+        embeddings, outputs = (np.concatenate(parts) for parts in zip(*seen, strict=True))
+        return embeddings, outputs, np.stack([item.graph for item in encoded])
+
     def _adjust(self, scaled: Array, features: Array, wanted: frozenset[int] | None = None) -> None:
         """Mix in the experts and take back the stretch of each task, in place."""
         for blend in self.blends:
@@ -278,9 +278,7 @@ class Predictor:
         return np.clip(values, 0.0, 100.0) if card.unit == "%" else values
 
     def _predict(self, graphs: list[ComputeGraph], wanted: list[int]) -> list[NetworkPrediction]:
-        arrays = [encode(graph) for graph in graphs]
-        embeddings, scaled = embed_batch(self.module, collate(arrays))
-        features = np.stack([item.graph for item in arrays])
+        embeddings, scaled, features = self._forward(graphs)
         self._adjust(scaled, features, frozenset(wanted))
         remoteness = self.remoteness(embeddings, features)
         macs = np.array([graph.macs for graph in graphs], np.float64)

@@ -178,8 +178,7 @@ def _label(table: Table, names: list[str], workers: int | None, progress: bool) 
         if name in table.values:
             values[:, column] = table.values[name][place]
     own = np.array([name in position for name in corpus.names])
-    hashes = dict(zip(corpus.names, corpus.hashes, strict=True))
-    twins = [hashes.get(name, "") for name in table.networks]
+    twins = corpus.hashes_of(table.networks)
     rows = {}
     for part, indices in split(table, twins).items():
         inside = np.isin(place, indices)

@@ -42,8 +42,7 @@ class Bench:
 
     def side(self, *names: str) -> Array:
         """Return the table rows of the sides ``train``, ``val`` and ``test`` that are named."""
-        known = dict(zip(self.corpus.names, self.corpus.hashes, strict=True))
-        sides = split(self.table, [known.get(name, "") for name in self.table.networks])
+        sides = split(self.table, self.corpus.hashes_of(self.table.networks))
         return self.readable(np.concatenate([sides[name] for name in names]))
 
     def few_shot(self, draw: int, values: Array, space_seen: bool) -> tuple[Array, Array]:

@@ -73,7 +73,7 @@ def make_split(table: Table, corpus: Corpus) -> dict[str, Any]:
     Labels are drawn from all networks of the training and validation sides, each function once, until every task of
     the table has 500. Of a table with fewer than 400 networks 100 are drawn from all.
     """
-    twins = _twins(table, corpus)
+    twins = corpus.hashes_of(table.networks)
     sides = split(table, twins)
     random = np.random.default_rng(_SEED)
     test = np.sort(random.permutation(sides["test"])[:TESTED])
@@ -140,7 +140,7 @@ def load_split(folder: Path, table: Table, corpus: Corpus) -> TableSplit:
         raise AiopError(f"split file {path} does not exist: {again}") from None
     except (KeyError, TypeError, ValueError) as error:
         raise AiopError(f"split file {path} is damaged ({error}): {again}") from None
-    now = _made_from(table, _twins(table, corpus))
+    now = _made_from(table, corpus.hashes_of(table.networks))
     changed = [part for part in now if made_from.get(part) != now[part]]
     if changed:
         raise AiopError(
@@ -155,12 +155,6 @@ def _indices(rows: Iterable[int], count: int) -> Indices:
     if len(found) and (found.min() < 0 or found.max() >= count or len(np.unique(found)) < len(found)):
         raise ValueError("indices that are no networks of the table, or twice there")
     return found
-
-
-def _twins(table: Table, corpus: Corpus) -> list[str]:
-    """Content hash of every network of the table, empty where the corpus could not read it."""
-    known = dict(zip(corpus.names, corpus.hashes, strict=True))
-    return [known.get(name, "") for name in table.networks]
 
 
 def _made_from(table: Table, twins: Sequence[str]) -> dict[str, Any]:

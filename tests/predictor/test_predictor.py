@@ -83,6 +83,14 @@ def test_alone_in_a_list_and_from_a_corpus_are_the_same(predictor, tmp_path):
             assert table[row, column] == pytest.approx(item[task].value, rel=1e-3, abs=1e-3)
 
 
+def test_no_networks_have_views_without_rows(predictor):
+    views = predictor.views([])
+    assert len(views) == 0
+    assert views.sources == predictor.names
+    assert views.outputs.shape == (0, len(predictor.names))
+    assert views.embedding.shape == predictor.embed([]).shape == (0, predictor.module.embedding)
+
+
 def test_embeddings(predictor):
     both = predictor.embed([CELL, RESNET18])
     assert both.shape == (2, predictor.module.embedding)

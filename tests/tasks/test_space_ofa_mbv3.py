@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch_layers import Residual, conv
 
 from aiop.errors import AiopError
 from aiop.graph_ir import read_onnx
@@ -69,22 +70,6 @@ class Gate(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * nn.functional.relu6(self.gate(x.mean((2, 3), keepdim=True)) + 3) / 6
-
-
-class Residual(nn.Module):
-    """Layers with their input added."""
-
-    def __init__(self, layers: nn.Module) -> None:
-        super().__init__()
-        self.layers = layers
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.layers(x)
-
-
-def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
-    convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
-    return [convolution, nn.BatchNorm2d(outputs)]
 
 
 def reference(code: str, width: float) -> nn.Sequential:
