@@ -47,8 +47,10 @@ def build(
 ) -> None:
     """Encode the networks of tables; an interrupted run goes on where it stopped."""
     from aiop.tasks.corpora import build_corpus
-    from aiop.tasks.tables import list_tables, load_table
+    from aiop.tasks.tables import data_dir, list_tables, load_table
 
+    if not tables:
+        data_dir()  # where there are no tables at all, that is said once
     reader = Reader()
     for name in tables or list_tables():
         with reader.keep_going():

@@ -134,3 +134,8 @@ def test_interrupt_is_one_line_and_what_is_finished_is_kept(write_table, cache):
     assert (process.returncode, out, err) == (130, "", "error: interrupted\n")
     assert list(cache.glob("mine-*.corpus.parts/*.corpus"))
     assert not list(cache.glob("mine-*.corpus"))
+
+
+def test_missing_tables_are_said_once(aiop_cli, monkeypatch, tmp_path):
+    monkeypatch.setenv("AIOP_DATA", str(tmp_path / "nowhere"))
+    aiop_cli("corpus", "build").is_user_error("AIOP_DATA", "which is not a folder")
