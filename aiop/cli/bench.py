@@ -19,12 +19,22 @@ def bench(
         str, typer.Argument(help="unseen-networks, unseen-task, unseen-space or unseen-family.")
     ],
     tasks: Annotated[
-        str, typer.Option(metavar="GLOB", help="Judge these tasks only; several joined by commas.")
-    ] = "*",
+        str | None,
+        typer.Option(
+            metavar="GLOB",
+            help="Judge these tasks only; several joined by commas, '*' for all; by default those that stand for all.",
+            show_default=False,
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option(help="Draws of labels.")] = 8,
     methods: Annotated[
-        str, typer.Option(metavar="GLOB", help="Compare these methods only; several joined by commas.")
-    ] = "*",
+        str | None,
+        typer.Option(
+            metavar="GLOB",
+            help="Compare these methods only; several joined by commas, '*' for all.",
+            show_default=False,
+        ),
+    ] = None,
     predictor: Annotated[
         Path | None,
         typer.Option(
@@ -46,6 +56,13 @@ def bench(
             show_default=False,
         ),
     ] = None,
+    baselines_only: Annotated[
+        bool,
+        typer.Option(
+            "--baselines-only",
+            help="Compute what needs no predictor, for all folds of the plan, trained or not; writes no tables.",
+        ),
+    ] = False,
     budgets: Annotated[
         str | None,
         typer.Option(
@@ -79,6 +96,7 @@ def bench(
         aio_p=aio_p,
         tasks=tasks,
         methods=methods,
+        baselines_only=baselines_only,
         seeds=seeds,
         budgets=_numbers(budgets),
         jobs=jobs,

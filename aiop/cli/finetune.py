@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -49,6 +50,14 @@ def finetune(
     lower: Annotated[
         bool, typer.Option("--lower", help="Lower is better, where the column's header does not say it.")
     ] = False,
+    tune: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODE",
+            help="Fine-tune the predictor's networks too: heads, all or adapter. Takes minutes; asks for 20 labels.",
+            show_default=False,
+        ),
+    ] = None,
     weights: Weights = None,
     json: Json = False,
 ) -> None:
@@ -56,15 +65,18 @@ def finetune(
     import aiop
 
     _check_output(output)
+    started = monotonic()
     head = aiop.fit_head(
-        labels, metric, budget=budget, seed=seed, lower=lower, predictor=weights, progress=not json
+        labels, metric, budget=budget, seed=seed, lower=lower, tune=tune, predictor=weights, progress=not json
     )
+    seconds = monotonic() - started
+    report = _report(head, output) | ({"seconds": round(seconds, 1)} if tune else {})
     print_notes(head.notes)
     head.save(output)
     if json:
-        print_json(_report(head, output))
+        print_json(report)
     else:
-        _show(_report(head, output))
+        _show(report)
 
 
 def _check_output(path: Path) -> None:
@@ -92,7 +104,7 @@ def _report(head: TaskHead, output: Path) -> dict[str, Any]:
         "members": _by_weight(head.head.weights_),
         "sources": _by_weight(head.head.sources_),
         "notes": list(head.notes),
-    }
+    } | ({"tuned": head.tuned.mode} if head.tuned is not None else {})
 
 
 def _by_weight(weights: Mapping[str, float]) -> dict[str, float]:
@@ -118,6 +130,8 @@ def _show(report: dict[str, Any]) -> None:
         if weights.row_count:
             out.print(weights)
             out.print()
+    if "tuned" in report:
+        out.print(f"networks tuned ({report['tuned']}), {report['seconds']:.0f} s in all")
     out.print(f"{report['head']} is written: aiop predict NET... --head {report['head']}", soft_wrap=True)
 
 

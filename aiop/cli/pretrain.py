@@ -10,6 +10,7 @@ import typer
 from aiop.cli.networks import Json
 from aiop.cli.output import console, number, print_json, table
 from aiop.cli.tasks import show_tasks
+from aiop.errors import AiopError
 
 __all__ = ["pretrain"]
 
@@ -23,11 +24,17 @@ def pretrain(
         int | None,
         typer.Option("--search", metavar="N", help="Try N settings in short runs; see `search` of the file."),
     ] = None,
+    adapters_only: Annotated[
+        bool,
+        typer.Option("--adapters-only", help="Train only `adapters` of the file, on the finished predictor."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Train a predictor on benchmark tables; an interrupted run goes on where it stopped."""
     from aiop.predictor import pretrain_from_config, search_from_config
 
+    if search is not None and adapters_only:
+        raise AiopError("--search and --adapters-only exclude each other: give one of them")
     if search is not None:
         found = search_from_config(config, search, fresh=fresh, progress=not json)
         if json:
@@ -35,7 +42,7 @@ def pretrain(
         else:
             _show_search(found)
         return
-    card = pretrain_from_config(config, fresh=fresh, progress=not json)
+    card = pretrain_from_config(config, fresh=fresh, progress=not json, adapters_only=adapters_only)
     if json:
         print_json(card)
     else:

@@ -10,13 +10,18 @@ import numpy.typing as npt
 
 from aiop.errors import AiopError
 from aiop.finetune.views import Views
+from aiop.graph_ir.structure import STRUCTURE_PARTS
 
 __all__ = ["BLOCKS", "Block", "costs_of", "raw_block"]
 
 Array = npt.NDArray[Any]
 
-BLOCKS = ("costs", "graph", "embedding", "outputs")
-"""``costs``: log2 of MACs and parameters; the others are the fields of `Views`."""
+BLOCKS = ("costs", "graph", "embedding", "outputs", "structure")
+"""``costs``: log2 of MACs and parameters; the others are the fields of `Views`, counts of ``structure`` as log2 of one
+plus the count."""
+
+_SPARSE = ("structure",)
+"""Blocks of many columns of which few vary among some labelled networks: the others are not kept."""
 
 _CLIP = 4.0
 _FLAT = 1e-6
@@ -28,9 +33,13 @@ def costs_of(views: Views) -> Array:
     return np.log2(1.0 + np.stack([views.macs, views.params], axis=1))
 
 
-def raw_block(views: Views, name: str) -> Array:
-    """Return a block as float64 ``(n, D)``; not finite ones are an `AiopError`."""
-    block = costs_of(views) if name == "costs" else np.asarray(getattr(views, name), np.float64)
+def raw_block(views: Views, name: str, columns: Array | None = None) -> Array:
+    """Return a block as float64 ``(n, D)``, or some of its columns.
+
+    Raises:
+        AiopError: for a block that is not finite, or has fewer columns.
+    """
+    block = _numbers(name, _given(views, name, columns))
     if not np.isfinite(block).all():
         rows = np.flatnonzero(~np.isfinite(block).all(axis=1))
         raise AiopError(
@@ -39,15 +48,40 @@ def raw_block(views: Views, name: str) -> Array:
     return block
 
 
+def _given(views: Views, name: str, columns: Array | None) -> Array:
+    """Columns of a view as they are stored."""
+    if name == "costs":
+        given = costs_of(views)
+    elif name == "structure" and views.structure is None:
+        given = np.zeros((len(views), 0), np.uint8)
+    else:
+        given = np.asarray(getattr(views, name))
+    if columns is None:
+        return given
+    if given.shape[1] <= columns.max(initial=-1):
+        raise AiopError(
+            f"view {name!r} has {given.shape[1]} columns, fewer than that of the labelled networks: see all networks "
+            "with the same predictor"
+        )
+    return given[:, columns]
+
+
+def _numbers(name: str, given: Array) -> Array:
+    numbers = given.astype(np.float64)
+    return np.asarray(np.log2(1.0 + numbers)) if name == "structure" else numbers
+
+
 @dataclass(frozen=True, eq=False)
 class Block:
     """Standardised columns, each stretched by how much it has to do with the labels.
 
-    ``centre``, ``scale``: ``(D,)``; scale 0 leaves out what does not vary among the labelled networks. The squared
-    length of a typical row is 1, however many columns there are.
+    ``columns``: ``(D,)``, which columns of the view; ``centre``, ``scale``: ``(D,)``; scale 0 leaves out what does not
+    vary among the labelled networks. The squared length of a typical row is 1, however many columns there are; of
+    ``structure`` every round has the same share of it: later ones have many more labels than earlier ones.
     """
 
     name: str
+    columns: Array
     centre: Array
     scale: Array
     stretch: Array
@@ -60,26 +94,54 @@ class Block:
         with the targets ``(n,)`` less what chance gives: soft screening of columns, sources among them.
         """
         raw = raw_block(views, name)
+        columns = np.arange(raw.shape[1])
+        if name in _SPARSE:
+            columns = np.flatnonzero(np.ptp(raw, axis=0) > 0)
+            raw = raw[:, columns]
         deviation = raw.std(axis=0)
         varies = deviation > _FLAT * np.maximum(1.0, np.abs(raw).max(axis=0, initial=0.0))
         scale = np.where(varies, 1.0 / np.where(varies, deviation, 1.0), 0.0)
         centre = raw.mean(axis=0)
         stretch = np.ones(raw.shape[1])
         if power > 0 and len(raw) > 2:
-            columns = np.clip((raw - centre) * scale, -_CLIP, _CLIP)
+            standard = np.clip((raw - centre) * scale, -_CLIP, _CLIP)
             away = targets - targets.mean()
-            spread = np.sqrt((columns**2).sum(axis=0) * max(1e-12, float(away @ away)))
-            squared = ((columns.T @ away) / np.where(spread > 0, spread, 1.0)) ** 2
+            spread = np.sqrt((standard**2).sum(axis=0) * max(1e-12, float(away @ away)))
+            squared = ((standard.T @ away) / np.where(spread > 0, spread, 1.0)) ** 2
             chance = 1.0 / (len(raw) - 1)
             stretch = (np.clip((squared - chance) / (1.0 - chance), 0.0, 1.0) + _FLOOR) ** (power / 2)
-        size = np.sqrt(np.sum((stretch * varies) ** 2))
-        return cls(name, centre, scale, stretch / size if size > 0 else stretch)
+        part = _parts(name, columns)
+        sizes = np.bincount(part, (stretch * varies) ** 2)
+        shares = sizes[part] * max(1, int(np.count_nonzero(sizes)))
+        return cls(name, columns, centre, scale, stretch / np.sqrt(np.where(shares > 0, shares, 1.0)))
 
     def __call__(self, views: Views) -> Array:
         """Return the block of networks, ``(m, D)``."""
-        raw = raw_block(views, self.name)
+        return self._standardised(raw_block(views, self.name, self.columns))
+
+    def counts(self, views: Views) -> Array | None:
+        """Return the whole numbers that the block of networks is made of, uint8 ``(m, D)``, where it is of such."""
+        return _given(views, self.name, self.columns).astype(np.uint8) if self.name in _SPARSE else None
+
+    def of_counts(self, counts: Array) -> Array:
+        """Return the block of networks with these `counts`, ``(m, D)``."""
+        return self._standardised(_numbers(self.name, counts))
+
+    def _standardised(self, raw: Array) -> Array:
         return np.asarray(np.clip((raw - self.centre) * self.scale, -_CLIP, _CLIP) * self.stretch)
 
     def arrays(self) -> dict[str, Array]:
-        """Return centre, scale and stretch, for saving."""
-        return {"centre": self.centre, "scale": self.scale, "stretch": self.stretch}
+        """Return columns, centre, scale and stretch, for saving: the arguments by name, all but the first."""
+        return {
+            "columns": self.columns.astype(np.int32),
+            "centre": self.centre,
+            "scale": self.scale,
+            "stretch": self.stretch,
+        }
+
+
+def _parts(name: str, columns: Array) -> Array:
+    """Return which part of its block every column belongs to, ``(D,)``: of structure, the direction and round."""
+    if name != "structure":
+        return np.zeros(len(columns), np.int64)
+    return np.searchsorted(np.cumsum(list(STRUCTURE_PARTS.values())), columns, side="right")

@@ -20,6 +20,7 @@ PRIOR = {
     "gp-counting": 1.0,
     "trees": 1.5,
     "mlp": 1.0,
+    "tuned": 2.0,
 }
 """What members weigh, up to a common factor, before their errors are seen. Counting costs has its share by
 `prior_weights` while labels are few."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -33,6 +33,7 @@ _STEPS = 60
 _SUBSET = 250
 _KNOWN = 1000
 _CHUNK = 2048
+_POWERS = {"costs": 0.0, "structure": 1.0}  # of the screening of columns; of all other blocks:
 _POWER = 0.5
 
 
@@ -42,6 +43,7 @@ class AdditiveGP:
 
     ``hyper``: ``(2 C + 1,)`` logarithms of the variances and lengths of the C components, and of the noise variance.
     ``support``: standardised blocks of the n labelled networks, ``(n, D)`` each; ``weights``: ``(n,)``.
+    ``counts``: what blocks of ``support`` that are made of counts are restored from.
     ``held_out``, ``deviation``: ``(n,)``, mean and standard deviation (noise included) that the other labels predict
     of each labelled network, by the closed form; only there after `fit`.
     """
@@ -53,27 +55,42 @@ class AdditiveGP:
     weights: Array
     held_out: Array
     deviation: Array
+    counts: dict[str, Array] = field(default_factory=dict)
 
     @classmethod
     def fit(
-        cls, views: Views, targets: Array, components: Sequence[Component], *, seed: int = 0
+        cls,
+        views: Views,
+        targets: Array,
+        components: Sequence[Component],
+        *,
+        seed: int = 0,
+        hyper: Array | None = None,
     ) -> AdditiveGP:
         """Fit to n labelled networks and standardised targets ``(n,)``.
 
-        Above 250 labels the likelihood is that of 250 of them, drawn by ``seed``; the solution uses all.
+        Above 250 labels the likelihood is that of 250 of them, drawn by ``seed``; the solution uses all. Given
+        ``hyper`` there is nothing to maximise.
         """
         names = dict.fromkeys(name for name, _ in components)
-        blocks = {name: Block.fit(views, name, targets, 0.0 if name == "costs" else _POWER) for name in names}
-        # At single precision from the start, as they are saved: what is restored predicts the same to the bit
-        support = {name: block(views).astype(np.float32).astype(np.float64) for name, block in blocks.items()}
+        blocks = {name: Block.fit(views, name, targets, _POWERS.get(name, _POWER)) for name in names}
+        # At single precision and row by row from the start, as they are saved: restored it says the same to the bit
+        support = {
+            name: np.ascontiguousarray(block(views).astype(np.float32), np.float64)
+            for name, block in blocks.items()
+        }
         count = len(targets)
         chosen = np.arange(count)
         if count > _SUBSET:
             chosen = np.sort(np.random.default_rng(seed).permutation(count)[:_SUBSET])
         part = {name: matrix[chosen] for name, matrix in support.items()}
-        hyper = _maximise(tuple(components), part, targets[chosen])
+        if hyper is None:
+            hyper = _maximise(tuple(components), part, targets[chosen])
         none = np.zeros(0)
-        found = cls(tuple(components), blocks, hyper, support, none, none, none)
+        counted = {
+            name: counts for name, block in blocks.items() if (counts := block.counts(views)) is not None
+        }
+        found = cls(tuple(components), blocks, hyper, support, none, none, none, counted)
         weights = found.precision @ targets
         variance = 1.0 / np.diag(found.precision)
         deviation = np.sqrt(variance)

@@ -29,7 +29,7 @@ Array = npt.NDArray[Any]
 DEFAULT_MEMBERS = ("costs", "ridge", "gp", "gp-warped", "gp-counting", "trees")
 """A perceptron is there too, as ``mlp``: on top of these it changes no rank and takes longer than all of them."""
 
-_VERSION = 1
+_VERSION = 2
 _NEAR = ("graph", "embedding")
 _SPREAD_BY = "gp"
 
@@ -51,7 +51,8 @@ class FewShotHead:
         held_out_: ``(n,)``, what the head says of each labelled network without its label, in the unit of the labels.
         weights_: share of each member.
         sources_: per source task, what one deviation of it among the labelled networks adds, in deviations of the
-            labels, by the linear kernels; a negative number where it counts against. Without labels, shares of ranks.
+            labels, by the linear kernels; a negative number where it counts against. Without labels, the share of each
+            in the votes before networks are there to agree on.
     """
 
     def __init__(

@@ -17,6 +17,7 @@ from aiop.finetune.blocks import costs_of
 from aiop.finetune.network_member import NetworkMember
 from aiop.finetune.process_member import CountingProcess, Process, Ridge, WarpedProcess
 from aiop.finetune.tree_member import TreeMember
+from aiop.finetune.tuned_member import TunedMember
 from aiop.finetune.views import Views
 
 __all__ = ["MEMBERS", "CostMember", "Member"]
@@ -97,5 +98,6 @@ MEMBERS: dict[str, type[Member]] = {
     "gp-counting": CountingProcess,
     "trees": TreeMember,
     "mlp": NetworkMember,
+    "tuned": TunedMember,
 }
 """Members by the names that `FewShotHead` takes."""

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from aiop.finetune.blocks import BLOCKS, Block
+from aiop.finetune.blocks import Block
 from aiop.finetune.views import Views
 
 __all__ = ["NetworkMember"]
@@ -19,7 +19,8 @@ Array = npt.NDArray[Any]
 _COMPONENTS, _HIDDEN, _RESTARTS, _FOLDS = 32, 32, 3, 5
 _DECAY, _STEPS = 3.0, 100
 _LAYERS = ("in/weight", "in/bias", "out/weight", "out/bias")
-_PARTS = ("centre", "scale", "stretch")
+_BLOCKS = ("costs", "graph", "embedding", "outputs")
+_PARTS = ("columns", "centre", "scale", "stretch")
 
 
 @dataclass(eq=False)
@@ -50,10 +51,10 @@ class NetworkMember:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.neural_network import MLPRegressor
 
-        blocks = [Block.fit(views, name, targets, 0.0 if name == "costs" else 0.5) for name in BLOCKS]
+        blocks = [Block.fit(views, name, targets, 0.0 if name == "costs" else 0.5) for name in _BLOCKS]
         rows = np.concatenate([block(views) for block in blocks], axis=1)
         axes = np.linalg.svd(rows, full_matrices=False)[2][:_COMPONENTS].T
-        x = rows @ axes * np.sqrt(len(BLOCKS))
+        x = rows @ axes * np.sqrt(len(_BLOCKS))
         layers: dict[str, list[Array]] = {name: [] for name in _LAYERS}
         for restart in range(_RESTARTS):
             network = MLPRegressor(
@@ -85,5 +86,5 @@ class NetworkMember:
 
     @classmethod
     def from_state(cls, arrays: dict[str, Array], document: dict[str, Any]) -> Self:
-        blocks = [Block(name, *(arrays[f"block/{name}/{part}"] for part in _PARTS)) for name in BLOCKS]
+        blocks = [Block(name, *(arrays[f"block/{name}/{part}"] for part in _PARTS)) for name in _BLOCKS]
         return cls(blocks, arrays["axes"], {name: arrays[name] for name in _LAYERS}, np.zeros(0))

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from aiop.finetune.blocks import Block
+from aiop.finetune.blocks import BLOCKS, Block
 from aiop.finetune.gaussian_process import AdditiveGP, Component
 from aiop.finetune.label_scale import Warp
 from aiop.finetune.views import Views
@@ -20,7 +20,7 @@ Array = npt.NDArray[Any]
 LARGEST = 4000
 """Labels that a process takes: above this many it is fitted to a part of them."""
 
-_EACH, _FOLDS, _CLOSED = 12, 12, 60
+_EACH, _FOLDS, _ANEW, _CLOSED = 12, 12, 60, 500
 _FEW, _BEYOND = 4, 1.0
 
 
@@ -30,8 +30,9 @@ class ProcessMember:
 
     What it predicts stays within a deviation of the range of the targets.
 
-    Up to 12 labels each is left out and everything fitted anew; up to 60 a twelfth at a time; beyond, the closed
-    form leaves out each with all but the weights as they are.
+    Up to 12 labels each is left out and everything fitted anew; up to 60 a twelfth at a time; up to 500 the variances
+    and lengths are those of all labels, but columns are screened anew: screening with a label finds columns that go
+    with it. Beyond, the closed form leaves out each with all but the weights as they are.
     ``deviation``: what is expected of the error of ``held_out``, ``(n,)``.
     """
 
@@ -55,20 +56,21 @@ class ProcessMember:
         found = cls._fit(views, targets, seed)
         folds = _folds(len(targets), seed)
         if folds is not None:
+            hyper = found.process.hyper if len(targets) > _ANEW else None
             for fold in range(int(folds.max()) + 1):
                 inside, outside = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-                part, seen = cls._fit(views.rows(inside), targets[inside], seed), views.rows(outside)
+                part, seen = cls._fit(views.rows(inside), targets[inside], seed, hyper), views.rows(outside)
                 found.held_out[outside], found.deviation[outside] = part.predict(seen), part.spread(seen)
         return found
 
     @classmethod
-    def _fit(cls, views: Views, targets: Array, seed: int) -> Self:
+    def _fit(cls, views: Views, targets: Array, seed: int, hyper: Array | None = None) -> Self:
         # Linear kernels go on without bound where a network is unlike all labelled ones
         low, high = float(targets.min()) - _BEYOND, float(targets.max()) + _BEYOND
         warp = Warp(1.0, low=low, high=high)
         if cls.warped and len(targets) > _FEW and np.ptp(targets) > 0:
             warp = Warp.fit(targets)
-        process = AdditiveGP.fit(views, warp.forward(targets), cls.components, seed=seed)
+        process = AdditiveGP.fit(views, warp.forward(targets), cls.components, seed=seed, hyper=hyper)
         found = cls(process, warp, process.held_out, process.deviation.copy())
         found.held_out = warp.backward(process.held_out)
         return found
@@ -83,7 +85,10 @@ class ProcessMember:
     def to_state(self) -> tuple[dict[str, Array], dict[str, Any]]:
         process = self.process
         arrays = {"hyper": process.hyper, "weights": process.weights}
-        arrays |= {f"support/{name}": matrix.astype(np.float32) for name, matrix in process.support.items()}
+        arrays |= {
+            f"support/{name}": process.counts.get(name, matrix.astype(np.float32))
+            for name, matrix in process.support.items()
+        }
         for name, block in process.blocks.items():
             arrays |= {f"block/{name}/{part}": array for part, array in block.arrays().items()}
         return arrays, {"warp": asdict(self.warp)}
@@ -92,19 +97,28 @@ class ProcessMember:
     def from_state(cls, arrays: dict[str, Array], document: dict[str, Any]) -> Self:
         names = dict.fromkeys(name for name, _ in cls.components)
         blocks = {
-            name: Block(name, *(arrays[f"block/{name}/{part}"] for part in ("centre", "scale", "stretch")))
+            name: Block(
+                name, *(arrays[f"block/{name}/{part}"] for part in ("columns", "centre", "scale", "stretch"))
+            )
             for name in names
         }
-        support = {name: arrays[f"support/{name}"].astype(np.float64) for name in names}
+        counts, support = {}, {}
+        for name, block in blocks.items():
+            rows = arrays[f"support/{name}"]
+            if rows.dtype == np.uint8:
+                counts[name] = rows
+                rows = block.of_counts(rows).astype(np.float32)
+            support[name] = np.ascontiguousarray(rows, np.float64)
         empty = np.zeros(0)
         process = AdditiveGP(
-            cls.components, blocks, arrays["hyper"], support, arrays["weights"], empty, empty
+            cls.components, blocks, arrays["hyper"], support, arrays["weights"], empty, empty, counts
         )
         return cls(process, Warp(**document["warp"]), empty, empty)
 
 
 _COSTS: tuple[Component, ...] = (("costs", "linear"), ("costs", "smooth"))
 _GRAPH: tuple[Component, ...] = (("graph", "linear"), ("graph", "local"))
+_STRUCTURE: tuple[Component, ...] = (("structure", "linear"), ("structure", "local"))
 _LEARNT: tuple[Component, ...] = (
     ("embedding", "linear"), ("embedding", "local"), ("outputs", "linear"), ("outputs", "local"),
 )  # fmt: skip
@@ -113,7 +127,7 @@ _LEARNT: tuple[Component, ...] = (
 class Process(ProcessMember):
     """The process over all views."""
 
-    components = _COSTS + _GRAPH + _LEARNT
+    components = _COSTS + _GRAPH + _STRUCTURE + _LEARNT
 
 
 class WarpedProcess(Process):
@@ -123,15 +137,15 @@ class WarpedProcess(Process):
 
 
 class CountingProcess(ProcessMember):
-    """The process over costs and graph features alone: what no source can mislead."""
+    """The process over costs, graph features and structure alone: what no source can mislead."""
 
-    components = _COSTS + _GRAPH
+    components = _COSTS + _GRAPH + _STRUCTURE
 
 
 class Ridge(ProcessMember):
     """Ridge regression in which every view has a penalty of its own: the process with linear kernels only."""
 
-    components = (("costs", "linear"), ("graph", "linear"), ("embedding", "linear"), ("outputs", "linear"))
+    components = tuple((name, "linear") for name in BLOCKS)
 
 
 def _folds(count: int, seed: int) -> Array | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,10 @@ class Views:
     graph: float32 ``(n, G)``, hand-made graph features (`aiop.graph_ir.features.GRAPH_FEATURES`).
     macs, params: float64 ``(n,)``.
     sources: names of the S tasks.
+    remoteness: float32 ``(n, S)``, how far networks are from those that each source was learnt on, 1 the limit of the
+        inside; None where nobody knows.
+    structure: uint8 ``(n, W)``, counts of what operations are among their neighbours
+        (`aiop.graph_ir.structure.structure_counts`); None where nobody counted.
     """
 
     names: tuple[str, ...]
@@ -35,6 +39,8 @@ class Views:
     macs: Array
     params: Array
     sources: tuple[str, ...]
+    remoteness: Array | None = None
+    structure: Array | None = None
 
     def __post_init__(self) -> None:
         count = len(self.names)
@@ -44,10 +50,12 @@ class Views:
                 raise AiopError(
                     f"view {field.name!r} has {len(value)} rows for {count} networks: give one each"
                 )
-        if self.outputs.shape[1:] != (len(self.sources),):
-            raise AiopError(
-                f"outputs have shape {self.outputs.shape} for {len(self.sources)} sources: expected (n, S)"
-            )
+        for name in ("outputs", "remoteness"):
+            value = getattr(self, name)
+            if value is not None and value.shape[1:] != (len(self.sources),):
+                raise AiopError(
+                    f"{name} have shape {value.shape} for {len(self.sources)} sources: expected (n, S)"
+                )
 
     def __len__(self) -> int:
         return len(self.names)
@@ -55,20 +63,18 @@ class Views:
     def rows(self, indices: Sequence[int] | Array) -> Views:
         """Some of the networks, in the order of ``indices``."""
         places = np.asarray(indices, np.int64)
-        return Views(
-            names=tuple(self.names[place] for place in places),
-            embedding=self.embedding[places],
-            outputs=self.outputs[places],
-            graph=self.graph[places],
-            macs=self.macs[places],
-            params=self.params[places],
-            sources=self.sources,
-        )
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        taken: dict[str, Any] = {
+            name: array[places] for name, array in arrays.items() if isinstance(array, np.ndarray)
+        }
+        return replace(self, names=tuple(self.names[place] for place in places), **taken)
 
     def only(self, keep: Sequence[bool] | Array) -> Views:
         """The same networks with some of the sources: those where ``keep``, ``(S,)``, is true."""
         mask = np.asarray(keep, bool)
-        return Views(
-            self.names, self.embedding, self.outputs[:, mask], self.graph, self.macs, self.params,
-            tuple(name for name, kept in zip(self.sources, mask, strict=True) if kept),
-        )  # fmt: skip
+        return replace(
+            self,
+            outputs=self.outputs[:, mask],
+            sources=tuple(name for name, kept in zip(self.sources, mask, strict=True) if kept),
+            remoteness=None if self.remoteness is None else self.remoteness[:, mask],
+        )

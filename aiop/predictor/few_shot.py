@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
@@ -13,15 +13,18 @@ from threadpoolctl import threadpool_limits
 
 from aiop.errors import AiopError
 from aiop.finetune.baselines import CostTrend
-from aiop.finetune.head import FewShotHead
+from aiop.finetune.head import DEFAULT_MEMBERS, FewShotHead
 from aiop.finetune.metrics import coverage
+from aiop.finetune.tuned_member import with_tuned
 from aiop.finetune.views import Views
 from aiop.finetune.zero_labels import COST_DOMAINS
 from aiop.graph_ir import ComputeGraph
+from aiop.graph_ir.features import GraphArrays, encode
 from aiop.predictor.judging import judge, judge_costs, number_or_none, trend_held_out
 from aiop.predictor.labels import HeadTask, LabelledViews, Labels, LabelSource, read_labels, see
 from aiop.predictor.prediction import NetworkPrediction, Prediction
 from aiop.predictor.predictor import COVERAGE, Network, Predictor, load
+from aiop.predictor.tuned_network import TunedNetworks, check_mode
 from aiop.tasks.networks import read
 
 __all__ = ["Evaluation", "FitRecord", "TaskHead", "fit_head", "fit_labelled", "new_head"]
@@ -97,6 +100,7 @@ class TaskHead:
         head: the fitted head, which sees networks as ``predictor`` does.
         record: what it was fitted on, and its leave-one-out scores.
         notes: what was left out of the labels and why; of a loaded head none.
+        tuned: networks tuned to the labels, which ``head`` sees the predictions of; None without tuning.
     """
 
     task: HeadTask
@@ -104,6 +108,7 @@ class TaskHead:
     predictor: Predictor
     record: FitRecord
     notes: tuple[str, ...] = field(default=())
+    tuned: TunedNetworks | None = None
 
     # A text is a sequence too, of its letters: the first overload that fits decides.
     @overload
@@ -118,7 +123,8 @@ class TaskHead:
         if not networks:
             return []
         graphs = [item if isinstance(item, ComputeGraph) else read(item) for item in networks]
-        value, low, high, macs_only, inside = self.predict_views(self.predictor.views(graphs))
+        views = self._see(self.predictor.views(graphs), lambda: [encode(graph) for graph in graphs])
+        value, low, high, macs_only, inside = self.predict_views(views)
         return [
             NetworkPrediction(
                 graph.name, graph.macs, graph.params,
@@ -129,7 +135,10 @@ class TaskHead:
         ]  # fmt: skip
 
     def predict_views(self, views: Views) -> tuple[Array, Array, Array, Array, Array]:
-        """Return value, low, high, what MACs alone say (all in the unit) and whether inside, each ``(n,)``."""
+        """Return value, low, high, what MACs alone say (all in the unit) and whether inside, each ``(n,)``.
+
+        The views are what ``head`` was fitted to: with tuned networks, what these say is among them.
+        """
         value = self._clip(self.head.predict(views))
         low, high = (self._clip(end) for end in self.head.interval(views))
         macs_only = self._clip(self.task.unscale(self.record.trend.predict(views.macs)))
@@ -176,7 +185,7 @@ class TaskHead:
 
     def evaluate_labelled(self, labelled: LabelledViews) -> Evaluation:
         """As `evaluate`, of networks that the predictor has seen already."""
-        views, measured = labelled.views, labelled.values
+        views, measured = self._see(labelled.views, labelled.graphs), labelled.values
         predicted, low, high, macs_only, inside = self.predict_views(views)
         seen = self._put_held_out(labelled.marks, predicted)
         low, high = np.where(seen, np.nan, low), np.where(seen, np.nan, high)
@@ -204,6 +213,10 @@ class TaskHead:
             notes=tuple(notes),
         )
 
+    def _see(self, views: Views, graphs: Callable[[], list[GraphArrays]]) -> Views:
+        """Add what tuned networks say, where there are any."""
+        return views if self.tuned is None else with_tuned(views, self.tuned.predict(graphs()))
+
     def _put_held_out(self, marks: Sequence[str], predicted: Array) -> Array:
         """Put leave-one-out predictions, in place, where a network is one of the fit; return where, bool ``(n,)``."""
         known: dict[str, list[float]] = {}
@@ -226,6 +239,7 @@ def fit_head(
     budget: int | None = None,
     seed: int = 0,
     lower: bool = False,
+    tune: str | None = None,
     predictor: Predictor | str | Path | None = None,
     progress: bool = False,
 ) -> TaskHead:
@@ -238,13 +252,18 @@ def fit_head(
         budget: use that many labels only, drawn by ``seed``.
         seed: of the draw and of the fit, which is the same for the same seed.
         lower: lower values are better, where the column's header does not say so.
+        tune: fine-tune copies of the predictor's networks to the labels, which the head weighs beside the rest:
+            ``heads``, ``all`` or ``adapter`` (`aiop.predictor.tuned_network.MODES`). It asks for 20 labels and
+            takes minutes.
         predictor: the one to stand on, or its folder; by default the one that comes with the package.
-        progress: show a bar on stderr while a table's networks are read.
+        progress: show a bar on stderr while a table's networks are read and networks are tuned.
 
     Raises:
         AiopError: for labels that are missing, not finite, constant, contradictory or fewer than two, and networks of
             which none can be read.
     """
+    if tune is not None:
+        check_mode(tune)
     predictor = predictor if isinstance(predictor, Predictor) else load(predictor)
     found = read_labels(labels, metric, part="train", lower=lower)
     if budget is not None:
@@ -257,18 +276,32 @@ def fit_head(
             drawn = np.random.default_rng(seed).choice(len(found), budget, replace=False)
             found = found.rows(np.sort(drawn))
     _check_values(found)
-    return fit_labelled(predictor, see(predictor, found, progress=progress), seed=seed)
+    seen = see(predictor, found, progress=progress)
+    return fit_labelled(predictor, seen, seed=seed, tune=tune, progress=progress)
 
 
-def fit_labelled(predictor: Predictor, labelled: LabelledViews, *, seed: int = 0) -> TaskHead:
+def fit_labelled(
+    predictor: Predictor,
+    labelled: LabelledViews,
+    *,
+    seed: int = 0,
+    tune: str | None = None,
+    progress: bool = False,
+) -> TaskHead:
     """As `fit_head`, to labelled networks that the predictor has seen already."""
     labels, views, values = labelled.labels, labelled.views, labelled.values
     _check_values(labels)
     task = labels.task
     scaled = task.scale(values)
+    tuned = None
+    if tune is not None:
+        from aiop.predictor.tuning import tune_to  # which most heads do without
+
+        tuned, held = tune_to(predictor, labelled, tune, seed=seed, progress=progress)
+        views = with_tuned(views, held)
     # Matrices this small are slower on several threads, and their last digits would depend on the number of these.
     with threadpool_limits(1 if len(labels) <= _SMALL else None):
-        head = new_head(task, seed).fit(views, values)
+        head = new_head(task, seed, tuned=tuned is not None).fit(views, values)
     held_out = np.asarray(head.held_out_, np.float64)
     trend = task.unscale(trend_held_out(views.macs, scaled))
     scores = {"head": judge(held_out, values, task.direction, seed=seed)}
@@ -290,17 +323,21 @@ def fit_labelled(predictor: Predictor, labelled: LabelledViews, *, seed: int = 0
         marks=labelled.marks,
         held_out=held_out,
     )
-    return TaskHead(task, head, predictor, record, tuple(notes))
+    return TaskHead(task, head, predictor, record, tuple(notes), tuned)
 
 
-def new_head(task: HeadTask, seed: int = 0) -> FewShotHead:
-    """Return an unfitted head for a task; a metric that grows with costs or falls with them is expected to."""
+def new_head(task: HeadTask, seed: int = 0, *, tuned: bool = False) -> FewShotHead:
+    """Return an unfitted head for a task; a metric that grows with costs or falls with them is expected to.
+
+    With ``tuned`` it has a member for what tuned networks say.
+    """
     cost = task.name.partition("/")[0] in COST_DOMAINS
     return FewShotHead(
         coverage=COVERAGE,
         direction=task.direction,
         transform=task.transform,
         seed=seed,
+        members=(*DEFAULT_MEMBERS, "tuned") if tuned else None,
         cost_sign=-1 if cost and task.direction == "max" else 1,
         quality=not cost,
     )

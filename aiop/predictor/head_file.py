@@ -21,12 +21,15 @@ from safetensors import SafetensorError
 from aiop.errors import AiopError
 from aiop.finetune.baselines import CostTrend
 from aiop.finetune.head import FewShotHead
+from aiop.finetune.tuned_member import with_tuned
 from aiop.finetune.views import Views
 from aiop.graph_ir.features import GRAPH_FEATURES, fingerprint
+from aiop.graph_ir.structure import STRUCTURE_WIDTH
 from aiop.graph_ir.tensor_file import atomic_path, encode_header, read_header
 from aiop.predictor.few_shot import FitRecord, TaskHead
 from aiop.predictor.labels import HeadTask
 from aiop.predictor.predictor import Predictor, load
+from aiop.predictor.tuned_network import TunedNetworks
 
 __all__ = ["KIND", "SCHEMA", "load_head", "save_head"]
 
@@ -36,7 +39,7 @@ SCHEMA = 1
 KIND = "aiop-head"
 _LARGEST = 1 << 30  # bytes: keeps a hostile size from being read
 _UNKNOWN = "0" * 32  # a content hash that is not known
-_STATE, _MARKS, _HELD_OUT = "state/", "marks", "held_out"
+_STATE, _TUNED, _MARKS, _HELD_OUT = "state/", "tuned/", "marks", "held_out"
 
 
 def save_head(head: TaskHead, path: str | Path) -> None:
@@ -70,6 +73,9 @@ def save_head(head: TaskHead, path: str | Path) -> None:
         },
         "state": state,
     }
+    if head.tuned is not None:
+        weights, document["tuned"] = head.tuned.to_state()
+        tensors |= {f"{_TUNED}{name}": np.ascontiguousarray(array) for name, array in weights.items()}
     text = json.dumps(document, allow_nan=False, ensure_ascii=False)
     # The largest elements first, so that every array lies at a multiple of its element's size.
     order = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
@@ -98,14 +104,19 @@ def load_head(path: str | Path, predictor: Predictor | str | Path | None = None)
     try:
         task = HeadTask.from_dict(document["task"])
         record = _record(document["fit"], tensors)
-        arrays = {
-            name.removeprefix(_STATE): array for name, array in tensors.items() if name.startswith(_STATE)
-        }
-        head = TaskHead(task, FewShotHead.from_state(arrays, document["state"]), predictor, record)
+        fitted = FewShotHead.from_state(_under(tensors, _STATE), document["state"])
+        tuned = None
+        if document.get("tuned") is not None:
+            tuned = TunedNetworks.from_state(_under(tensors, _TUNED), document["tuned"], predictor.module)
+        head = TaskHead(task, fitted, predictor, record, tuned=tuned)
         _try(head)
     except Exception as error:  # whatever a file with a foreign state leads to: it is the file's fault
         _refuse(path, f"its parts do not fit together ({type(error).__name__}: {str(error)[:80]})")
     return head
+
+
+def _under(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:
+    return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
 
 
 def _read(path: Path) -> tuple[str, dict[str, Array]]:
@@ -182,7 +193,7 @@ def _record(fit: Mapping[str, Any], tensors: Mapping[str, Array]) -> FitRecord:
 
 def _try(head: TaskHead) -> None:
     """Predict for two networks of nothing: an array of a wrong shape shows here, not at the user's first network."""
-    module, sources = head.predictor.module, head.predictor.names
+    module, sources = head.predictor.module, head.predictor.sources
     views = Views(
         names=("", ""),
         embedding=np.zeros((2, module.embedding), np.float32),
@@ -191,7 +202,10 @@ def _try(head: TaskHead) -> None:
         macs=np.ones(2),
         params=np.ones(2),
         sources=sources,
+        structure=np.zeros((2, STRUCTURE_WIDTH), np.uint8),
     )
+    if head.tuned is not None:
+        views = with_tuned(views, np.zeros(2))
     if any(np.shape(column) != (2,) for column in head.predict_views(views)):
         raise ValueError("shape of predictions")
 

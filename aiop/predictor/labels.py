@@ -7,7 +7,7 @@ split are meant, or from a mapping of networks to values.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,7 @@ import numpy.typing as npt
 from aiop.errors import AiopError, suggest
 from aiop.finetune.views import Views
 from aiop.graph_ir.corpus import Corpus
+from aiop.graph_ir.features import GraphArrays, encode
 from aiop.graph_ir.hashing import content_hash
 from aiop.graph_ir.passes import canonicalise
 from aiop.predictor.predictor import Predictor, check_predictable
@@ -111,11 +112,16 @@ class Labels:
 
 @dataclass(frozen=True, eq=False)
 class LabelledViews:
-    """n labelled networks as the predictor sees them; ``marks`` are n content hashes, equal for the same network."""
+    """n labelled networks as the predictor sees them.
+
+    marks: n content hashes, equal for the same network.
+    graphs: returns the n networks, encoded, which few need; of views alone it returns none.
+    """
 
     labels: Labels
     views: Views
     marks: tuple[str, ...]
+    graphs: Callable[[], list[GraphArrays]] = list
 
     @property
     def values(self) -> Array:
@@ -202,7 +208,10 @@ def see(predictor: Predictor, labels: Labels, *, progress: bool = False) -> Labe
         )
     rows = np.array([place[name] for name in found.networks])
     return LabelledViews(
-        found, predictor.views_corpus(corpus, rows), tuple(corpus.hashes[row] for row in rows)
+        found,
+        predictor.views_corpus(corpus, rows),
+        tuple(corpus.hashes[row] for row in rows),
+        lambda: [corpus[row] for row in rows.tolist()],
     )
 
 
@@ -211,7 +220,7 @@ def _read_directly(predictor: Predictor, labels: Labels) -> LabelledViews:
     for graph in graphs:
         check_predictable(graph)
     marks = tuple(content_hash(canonicalise(graph)) for graph in graphs)
-    return LabelledViews(labels, predictor.views(graphs), marks)
+    return LabelledViews(labels, predictor.views(graphs), marks, lambda: [encode(graph) for graph in graphs])
 
 
 def _public_corpus(table: Table) -> Corpus:

@@ -22,7 +22,8 @@ from aiop.finetune.views import Views
 from aiop.graph_ir import ComputeGraph
 from aiop.graph_ir.batch import Engine, collate
 from aiop.graph_ir.corpus import Corpus
-from aiop.graph_ir.features import COSTS, GRAPH_FEATURES, encode
+from aiop.graph_ir.features import COSTS, GRAPH_FEATURES, GraphArrays, encode
+from aiop.graph_ir.structure import structure_counts
 from aiop.predictor.prediction import NetworkPrediction, Prediction
 from aiop.predictor.zero_shot import described_outputs
 from aiop.pretrain.card import SHIPPED, WEIGHTS
@@ -33,6 +34,7 @@ from aiop.tasks import Task, get_task
 from aiop.tasks.networks import read
 
 __all__ = [
+    "ADAPTED",
     "COVERAGE",
     "SHIPPED",
     "Blend",
@@ -42,6 +44,9 @@ __all__ = [
 
 COVERAGE = 0.8
 """Share of networks like those of training that an interval is meant to cover."""
+
+ADAPTED = "@adapter"
+"""What the name of a source ends in that is an adapter's output for the task before it."""
 
 _SPREAD = 1.2816  # holds 80% of a standard Gaussian, which scaled targets are like
 _BATCH = 128
@@ -79,6 +84,9 @@ class Predictor:
     def __init__(self, module: Ensemble, card: Card, arrays: dict[str, Tensor]) -> None:
         self.module = module
         self.names = tuple(task.name for task in card.tasks)
+        self.sources = self.names + tuple(
+            f"{self.names[column]}{ADAPTED}" for column in module.adapted_columns
+        )
         self._card = card
         self._order = sorted(range(len(self.names)), key=lambda index: self.names[index])
         self._intervals = [Interval(**_pair(task.extra["interval"])) for task in card.tasks]
@@ -168,13 +176,14 @@ class Predictor:
         """Return the embeddings of networks, float32 ``(n, D)``; ``(D,)`` for a single one."""
         if isinstance(networks, str | Path | ComputeGraph):
             return np.asarray(self.embed([networks])[0])
-        return self._forward([_graph(network) for network in networks])[0]
+        return self._forward([encode(_graph(network)) for network in networks])[0]
 
     def views(self, networks: Sequence[Network]) -> Views:
         """Return what heads see of networks."""
         graphs = [_graph(network) for network in networks]
-        embedding, scaled, features = self._forward(graphs)
-        self._adjust(scaled, features)
+        encoded = [encode(graph) for graph in graphs]
+        embedding, scaled, features = self._forward(encoded, adapted=bool(self.module.adapters))
+        self._adjust(scaled[:, : len(self.names)], features)
         return Views(
             names=tuple(graph.name for graph in graphs),
             embedding=embedding,
@@ -182,21 +191,26 @@ class Predictor:
             graph=features,
             macs=np.array([graph.macs for graph in graphs], np.float64),
             params=np.array([graph.params for graph in graphs], np.float64),
-            sources=self.names,
+            sources=self.sources,
+            remoteness=self._far_from_sources(embedding, features),
+            structure=structure_counts(encoded),
         )
 
     def views_corpus(self, corpus: Corpus, rows: Array | None = None, *, engine: Engine = "auto") -> Views:
         """Return what heads see of a corpus's rows (all by default)."""
         places = np.arange(len(corpus)) if rows is None else np.asarray(rows, np.int64)
-        embedding, scaled = self.scaled_corpus(corpus, places, engine=engine)
+        embedding, scaled = self._rows(corpus, places, engine, adapted=bool(self.module.adapters))
+        features = np.asarray(corpus.graph_features()[places])
         return Views(
             names=tuple(corpus.names[place] for place in places),
             embedding=embedding,
             outputs=scaled,
-            graph=np.asarray(corpus.graph_features()[places]),
+            graph=features,
             macs=np.asarray(corpus.macs[places], np.float64),
             params=np.asarray(corpus.params[places], np.float64),
-            sources=self.names,
+            sources=self.sources,
+            remoteness=self._far_from_sources(embedding, features),
+            structure=structure_counts(corpus[int(place)] for place in places),
         )
 
     def zero_shot(self, views: Views, tasks: Sequence[str | Task]) -> Array:
@@ -219,12 +233,7 @@ class Predictor:
         self, corpus: Corpus, rows: Array | None = None, *, engine: Engine = "auto"
     ) -> tuple[Array, Array]:
         """Return embeddings ``(n, D)`` and scaled targets ``(n, T)`` of a corpus's rows (all by default)."""
-        embeddings, scaled = embed_rows(self.module, corpus, rows, engine=engine)
-        features = corpus.graph_features()
-        features = features if rows is None else features[rows]
-        for start in range(0, len(scaled), _CHUNK):
-            self._adjust(scaled[start : start + _CHUNK], features[start : start + _CHUNK])
-        return embeddings, scaled
+        return self._rows(corpus, rows, engine, adapted=False)
 
     def bounds(self, task: int, scaled: Array, far: Array | None = None) -> tuple[Array, Array]:
         """Return the ends of the interval, in the task's unit, at ``(n,)`` scaled predictions.
@@ -250,15 +259,38 @@ class Predictor:
             far[space] = np.maximum(far[space], distance) if space in far else distance
         return far
 
-    def _forward(self, graphs: Sequence[ComputeGraph]) -> tuple[Array, Array, Array]:
-        """Return embeddings ``(n, D)``, outputs of the heads ``(n, T)`` and graph features ``(n, G)``."""
-        if not graphs:
-            widths = self.module.embedding, len(self.names), len(GRAPH_FEATURES)
+    def _far_from_sources(self, embeddings: Array, features: Array) -> Array:
+        """Return, per source, the `remoteness` from the corpus that it was learnt on, float32 ``(n, S)``."""
+        far = self.remoteness(embeddings, features)
+        spaces = self._spaces + [self._spaces[column] for column in self.module.adapted_columns]
+        return np.stack([far[space] for space in spaces], axis=1).astype(np.float32)
+
+    def _rows(
+        self, corpus: Corpus, rows: Array | None, engine: Engine, *, adapted: bool
+    ) -> tuple[Array, Array]:
+        """Return embeddings and adjusted outputs of a corpus's rows, as `_forward` those of graphs."""
+        embeddings, scaled = embed_rows(self.module, corpus, rows, engine=engine, adapted=adapted)
+        features = corpus.graph_features()
+        features = features if rows is None else features[rows]
+        for start in range(0, len(scaled), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            self._adjust(scaled[part, : len(self.names)], features[part])
+        return embeddings, scaled
+
+    def _forward(
+        self, encoded: Sequence[GraphArrays], *, adapted: bool = False
+    ) -> tuple[Array, Array, Array]:
+        """Return embeddings ``(n, D)``, outputs of the heads and graph features ``(n, G)``.
+
+        The outputs are those of ``names``, ``(n, T)``, and with ``adapted`` those of ``sources``, ``(n, S)``.
+        """
+        if not encoded:
+            sources = self.sources if adapted else self.names
+            widths = self.module.embedding, len(sources), len(GRAPH_FEATURES)
             embedding, outputs, features = (np.zeros((0, width), np.float32) for width in widths)
             return embedding, outputs, features
-        encoded = [encode(graph) for graph in graphs]
         seen = [
-            embed_batch(self.module, collate(encoded[start : start + _BATCH]))
+            embed_batch(self.module, collate(encoded[start : start + _BATCH]), adapted=adapted)
             for start in range(0, len(encoded), _BATCH)
         ]
         embeddings, outputs = (np.concatenate(parts) for parts in zip(*seen, strict=True))
@@ -278,7 +310,7 @@ class Predictor:
         return np.clip(values, 0.0, 100.0) if card.unit == "%" else values
 
     def _predict(self, graphs: list[ComputeGraph], wanted: list[int]) -> list[NetworkPrediction]:
-        embeddings, scaled, features = self._forward(graphs)
+        embeddings, scaled, features = self._forward([encode(graph) for graph in graphs])
         self._adjust(scaled, features, frozenset(wanted))
         remoteness = self.remoteness(embeddings, features)
         macs = np.array([graph.macs for graph in graphs], np.float64)

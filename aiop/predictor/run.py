@@ -17,7 +17,9 @@ from aiop.finetune.calibration import Interval, Neighbourhood, rescaling
 from aiop.finetune.kernel import LARGEST, KernelExpert
 from aiop.finetune.metrics import scores
 from aiop.graph_ir.features import COSTS, GRAPH_FEATURES
+from aiop.predictor.adapting import adapt_finished, check_finished, judged, of_member
 from aiop.predictor.predictor import COVERAGE, Blend, load
+from aiop.pretrain.adapter_training import CHECKPOINT, train_adapters
 from aiop.pretrain.config import PretrainConfig
 from aiop.pretrain.data import LabelledCorpus, labelled_corpora
 from aiop.pretrain.evaluation import embed_rows
@@ -34,11 +36,14 @@ __all__ = ["finish", "pretrain_from_config", "search_from_config"]
 Array = npt.NDArray[Any]
 
 
-def pretrain_from_config(path: str | Path, *, fresh: bool = False, progress: bool = True) -> dict[str, Any]:
+def pretrain_from_config(
+    path: str | Path, *, fresh: bool = False, progress: bool = True, adapters_only: bool = False
+) -> dict[str, Any]:
     """Train a predictor as a YAML file says, and save weights and card in its folder ``out``.
 
     An interrupted run goes on from its last checkpoint; ``fresh`` begins anew. ``out`` and tables of the user's own
-    are taken relative to the file.
+    are taken relative to the file. ``adapters_only`` trains what the setting ``adapters`` asks for on the predictor
+    that is in ``out`` already, and changes nothing else of it.
 
     Returns:
         The card of the saved predictor.
@@ -49,16 +54,26 @@ def pretrain_from_config(path: str | Path, *, fresh: bool = False, progress: boo
     config = PretrainConfig.load(path)
     folder = Path(path).resolve().parent
     out = folder / config.out
-    if fresh:
+    if adapters_only:
+        check_finished(config, out)
+        for checkpoint in out.glob(f"run/*/{CHECKPOINT}") if fresh else ():
+            checkpoint.unlink()
+    elif fresh:
         shutil.rmtree(out / "run", ignore_errors=True)
     corpora, targets, watched = _read(config, folder, progress)
+    if adapters_only:
+        adapt_finished(config, out, corpora, targets, progress)
+        return load(out).card
     _check_labels(corpora, targets)
     sets = [item.training_set() for item in corpora]
     results = []
     for member in range(config.members):
-        own = {"out": str(out / "run" / str(member)), "seed": config.seed + member}
-        settings = PretrainConfig.from_mapping(config.to_dict() | own)
-        results.append(train(settings, sets, targets, watched=watched, progress=progress))
+        settings = of_member(config, out, member)
+        result = train(settings, sets, targets, watched=watched, progress=progress)
+        if config.adapters.wanted:
+            names = [target.name for target in targets]
+            train_adapters(settings, result.module, result.scalers, sets, names, progress=progress)
+        results.append(result)
     finish(results, corpora, targets, config, out)
     return load(out).card
 
@@ -216,7 +231,7 @@ def finish(
         tables,
         {"neighbourhoods": limits, "experts": experts},
     )
-    save_predictor(out, module, card, arrays)
+    save_predictor(out, module, judged(card, module, corpora), arrays)
 
 
 def _expert(

@@ -9,10 +9,10 @@ from torch.nn import functional
 from aiop.graph_ir.batch import GraphBatch, neighbour_mean, neighbour_sum, segment_max, segment_mean
 from aiop.pretrain.config import BackboneConfig
 
-__all__ = ["CLIP", "Backbone", "ByteDropout", "DirectedLayer", "Standardise"]
+__all__ = ["CLIP", "Backbone", "ByteDropout", "DirectedLayer", "Standardise", "pool"]
 
 # Standardised features beyond this many deviations say only "far outside": more would be extrapolation.
-CLIP = 6.0
+CLIP, SEEN = 6.0, 3.0
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "silu": nn.SiLU,
@@ -23,9 +23,11 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class Standardise(nn.Module):
-    """(x - mean) / deviation of the training set, clipped to +-6; constant features become 0 everywhere.
+    """(x - mean) / deviation of the training set, clipped; constant features become 0 everywhere.
 
-    The statistics are buffers: they are saved with the weights.
+    Training clips to +-6, evaluation to +-3: linear terms in features go on without bound, and what lies farther out
+    than nearly all of training says little about networks of another kind. The statistics are buffers: they are saved
+    with the weights.
     """
 
     mean: Tensor
@@ -43,7 +45,8 @@ class Standardise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) -> (..., width)."""
-        return ((x - self.mean) * self.inverse).clamp_(-CLIP, CLIP)
+        limit = CLIP if self.training else SEEN
+        return ((x - self.mean) * self.inverse).clamp_(-limit, limit)
 
 
 class ByteDropout(nn.Module):
@@ -108,6 +111,14 @@ class DirectedLayer(nn.Module):
         return neighbour_mean(batch, x, reverse, power=1.0 if self.aggregation == "mean" else 0.5)
 
 
+def pool(batch: GraphBatch, h: Tensor) -> list[Tensor]:
+    """States (N, width) -> their mean, maximum and tamed sum over the nodes of every graph, (B, width) each."""
+    mean = segment_mean(batch, h)
+    # The sum, tamed: mean * log(1 + N) keeps growing with the graph without leaving the range of the rest.
+    scaled_sum = mean * torch.log1p(batch.ptr.diff().to(mean.dtype))[:, None] / 4
+    return [mean, segment_max(batch, h), scaled_sum]
+
+
 class Backbone(nn.Module):
     """Node encoder, directed message passing, readout over nodes and graph features.
 
@@ -155,12 +166,26 @@ class Backbone(nn.Module):
         """As ``forward``, from graph features (B, G) that are standardised already."""
         return self.encode_nodes(batch, graph_input)[0]
 
+    def encode_layers(self, batch: GraphBatch, graph_input: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Return embeddings (B, embedding), pooled states (B, 3 width), and the states after every layer, (N, width).
+
+        The last are what an adapter reads (`aiop.pretrain.adapters`), each node's of mean 0 and deviation 1.
+        """
+        layers: list[Tensor] = []
+        embedding, _, pooled = self.encode_nodes(batch, graph_input, layers=layers)
+        return embedding, pooled, layers
+
     def encode_nodes(
-        self, batch: GraphBatch, graph_input: Tensor, hidden: tuple[Tensor, Tensor] | None = None
+        self,
+        batch: GraphBatch,
+        graph_input: Tensor,
+        hidden: tuple[Tensor, Tensor] | None = None,
+        layers: list[Tensor] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return embeddings (B, embedding), the last states of the nodes (N, width), and these pooled (B, 3 width).
 
         ``hidden`` names nodes, a boolean (N,), that enter with a given state (width,) in place of what they are.
+        ``layers`` is given the states after every layer, each node's of mean 0 and deviation 1.
         """
         nodes = self.standardise_node(batch.node)
         if self.training and self.node_noise:
@@ -173,10 +198,8 @@ class Backbone(nn.Module):
             h = torch.where(hidden[0][:, None], hidden[1], h)
         for layer in self.layers:
             h = layer(batch, h)
+            if layers is not None:
+                layers.append(functional.layer_norm(h, h.shape[1:]))
         h = self.norm(h)
-        mean = segment_mean(batch, h)
-        # The sum, tamed: mean * log(1 + N) keeps growing with the graph without leaving the range of the rest.
-        scaled_sum = mean * torch.log1p(batch.ptr.diff().to(mean.dtype))[:, None] / 4
-        parts = [mean, segment_max(batch, h), scaled_sum, self.graph(graph_input)]
-        joined = torch.cat(parts, dim=1)
+        joined = torch.cat([*pool(batch, h), self.graph(graph_input)], dim=1)
         return self.readout(joined), h, joined[:, : 3 * self.config.width]

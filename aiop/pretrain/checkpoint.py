@@ -14,7 +14,7 @@ from torch import Tensor
 from aiop.errors import AiopError
 from aiop.graph_ir.tensor_file import atomic_path, read_header
 
-__all__ = ["SCHEMA", "load_checkpoint", "save_checkpoint", "save_tensors"]
+__all__ = ["SCHEMA", "load_checkpoint", "save_checkpoint", "save_tensors", "under"]
 
 SCHEMA = 1
 
@@ -52,3 +52,8 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise AiopError(
             f"checkpoint {path} is not one of this version ({error}): delete it to train from the start"
         ) from None
+
+
+def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with ``prefix``, by the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -15,7 +15,7 @@ import yaml
 from aiop.errors import AiopError, suggest
 from aiop.pretrain.strict import at_least, between, strict_dataclass
 
-__all__ = ["BackboneConfig", "PretrainConfig", "strict_dataclass"]
+__all__ = ["AdapterConfig", "BackboneConfig", "PretrainConfig", "strict_dataclass"]
 
 PRETEXTS = ("costs", "paths", "masked_operators")
 Aggregation = Literal["sum", "sqrt", "mean"]
@@ -47,6 +47,40 @@ class BackboneConfig:
     def __post_init__(self) -> None:
         at_least(self, 1, "width", "layers", "embedding", "head")
         between(self, 0, 1, "dropout")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterConfig:
+    """Adapters on the finished backbone, one per group of tasks; none by default.
+
+    Attributes:
+        by: one group per ``domain`` of tasks (what stands before the first slash of their names), or per ``corpus``.
+        groups: or groups of one's own: name -> globs of tasks. A task in none of them has no adapter.
+        width: size of an adapter's node states.
+        steps: optimisation steps; all adapters are trained on the same batches.
+        lr: peak learning rate, on the schedule of the run.
+    """
+
+    by: Literal["none", "domain", "corpus"] = "none"
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    width: int = 32
+    steps: int = 1500
+    lr: float = 3e-3
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "width", "steps")
+        if not self.lr > 0:
+            raise AiopError(f"setting 'lr' of 'adapters' is {self.lr}: give a number above 0")
+        if self.by != "none" and self.groups:
+            raise AiopError(f"setting 'adapters' has `by: {self.by}` and 'groups': give one of them")
+        for name, patterns in self.groups.items():
+            if not patterns:
+                raise AiopError(f"adapter group {name!r} has no patterns: give globs of tasks, or drop it")
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there are to be any."""
+        return self.by != "none" or bool(self.groups)
 
 
 # Settings that came later, with the values that mean what was done before: they leave old checkpoints as they are.
@@ -108,6 +142,7 @@ class PretrainConfig:
             without labels. Tasks that ``exclude`` names are not looked at there either.
         precision: ``mixed`` computes in bfloat16 what bears it (on GPUs), ``float32`` nothing.
         tensorboard: also write event files for TensorBoard into the folder of the run.
+        adapters: small networks on the finished backbone, one per group of tasks; see `AdapterConfig`.
         search: setting -> [least, largest] value for ``aiop pretrain --search``, with ``backbone.`` before those of the
             graph network; see `aiop.pretrain.search` for what is searched by default.
         search_steps: of every run of a search; as many as ``steps`` by default.
@@ -152,6 +187,7 @@ class PretrainConfig:
     watch: tuple[str, ...] = ()
     precision: Literal["float32", "mixed"] = "float32"
     tensorboard: bool = False
+    adapters: AdapterConfig = field(default_factory=AdapterConfig)
     search: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     search_steps: int | None = None
     seed: int = 0
@@ -237,6 +273,7 @@ class PretrainConfig:
             "members",
             "watch",
             "tensorboard",
+            "adapters",
             "search",
             "search_steps",
         }

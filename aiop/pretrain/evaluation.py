@@ -23,10 +23,16 @@ Array = NDArray[np.float32]
 Scores = dict[str, dict[str, float | int | None]]
 
 
-def embed_batch(module: PredictorModule | Ensemble, batch: GraphBatch) -> tuple[Array, Array]:
-    """Embeddings (B, D) and scaled targets (B, T) of a batch, float32, in the mode that the module is in."""
+def embed_batch(
+    module: PredictorModule | Ensemble, batch: GraphBatch, *, adapted: bool = False
+) -> tuple[Array, Array]:
+    """Embeddings (B, D) and scaled targets (B, T) of a batch, float32, in the mode that the module is in.
+
+    With ``adapted`` the targets are followed by what the adapters say of the A tasks that have one, (B, T + A).
+    """
+    run = module.embed_and_adapt if adapted else module.embed_and_predict
     with torch.inference_mode():
-        embedding, scaled = module.embed_and_predict(batch.to(next(module.parameters()).device))
+        embedding, scaled = run(batch.to(next(module.parameters()).device))
     return embedding.cpu().numpy(), scaled.cpu().numpy()
 
 
@@ -37,15 +43,20 @@ def embed_rows(
     *,
     batch_size: int = 128,
     engine: Engine = "auto",
+    adapted: bool = False,
 ) -> tuple[Array, Array]:
-    """Embeddings (n, D) and scaled targets (n, T) of graphs ``rows`` (all by default), on the module's device."""
+    """Embeddings (n, D) and scaled targets (n, T) of graphs ``rows`` (all by default), on the module's device.
+
+    ``adapted``: as in :func:`embed_batch`.
+    """
     places = np.arange(len(corpus)) if rows is None else np.asarray(rows)
     parts = [
-        embed_batch(module, corpus.batch(places[start : start + batch_size], engine=engine))
+        embed_batch(module, corpus.batch(places[start : start + batch_size], engine=engine), adapted=adapted)
         for start in range(0, len(places), batch_size)
     ]
     if not parts:
-        return np.zeros((0, module.embedding), np.float32), np.zeros((0, module.num_tasks), np.float32)
+        width = module.num_tasks + (len(module.adapted_columns) if adapted else 0)
+        return np.zeros((0, module.embedding), np.float32), np.zeros((0, width), np.float32)
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from aiop.errors import AiopError
 from aiop.graph_ir.batch import GraphBatch
+from aiop.pretrain.adapters import AdapterGroup, GroupAdapter
 from aiop.pretrain.backbone import Backbone
 from aiop.pretrain.config import BackboneConfig
 from aiop.pretrain.cost_link import CostLink
@@ -64,6 +65,20 @@ class PredictorModule(nn.Module):
         else:
             self.heads = DescribedHeads(descriptions, *sizes, residual_dropout)
         self.costs = CostLink(num_tasks) if costs else None
+        self.adapters = nn.ModuleList()
+
+    def add_adapters(self, groups: Sequence[AdapterGroup], width: int) -> None:
+        """Put new adapters, one per group, in the place of those there are."""
+        graph_features = len(self.backbone.standardise_graph.mean)
+        self.adapters = nn.ModuleList(
+            GroupAdapter(group, self.config, width, graph_features) for group in groups
+        )
+
+    @property
+    def adapted_columns(self) -> list[int]:
+        """Positions of the tasks that adapters have outputs for, in the order of these outputs."""
+        found = [cast(GroupAdapter, adapter).group.columns for adapter in self.adapters]
+        return [column for columns in found for column in columns]
 
     @property
     def num_tasks(self) -> int:
@@ -93,6 +108,19 @@ class PredictorModule(nn.Module):
         """Embeddings (B, D) and scaled labels (B, T) of one pass."""
         embedding, targets = self._embed(batch)
         return embedding, targets if self.costs is None else self.costs(targets, batch.graph_features)
+
+    def embed_and_adapt(self, batch: GraphBatch) -> tuple[Tensor, Tensor]:
+        """As ``embed_and_predict``; labels (B, T + A), the last as the adapters see those of ``adapted_columns``."""
+        graph_input = self.backbone.graph_input(batch)
+        embedding, _, states = self.backbone.encode_layers(batch, graph_input)
+        targets = self.heads(embedding, graph_input)
+        found = [adapter(batch, states, embedding, graph_input) for adapter in self.adapters]
+        adapted = torch.cat([targets[:, :0], *found], dim=1)
+        if self.costs is not None:
+            features = batch.graph_features
+            own = torch.eye(self.num_tasks, device=targets.device)[self.adapted_columns]
+            targets, adapted = self.costs(targets, features), self.costs.restore(adapted, features, own)
+        return embedding, torch.cat([targets, adapted], dim=1)
 
     def _embed(self, batch: GraphBatch) -> tuple[Tensor, Tensor]:
         graph_input = self.backbone.graph_input(batch)
@@ -146,6 +174,22 @@ class Ensemble(nn.Module):
             embedding, output = cast(PredictorModule, member).embed_and_predict(batch)
             embeddings.append(embedding)
             scaled.append(output)
+        return torch.cat(embeddings, dim=1), torch.stack(scaled).mean(dim=0)
+
+    @property
+    def adapters(self) -> list[GroupAdapter]:
+        """Those of the first member; the others have adapters for the same groups."""
+        return [cast(GroupAdapter, adapter) for adapter in cast(PredictorModule, self.members[0]).adapters]
+
+    @property
+    def adapted_columns(self) -> list[int]:
+        """As that of every member."""
+        return cast(PredictorModule, self.members[0]).adapted_columns
+
+    def embed_and_adapt(self, batch: GraphBatch) -> tuple[Tensor, Tensor]:
+        """As ``embed_and_predict``; labels (B, T + A) as those of every member."""
+        found = [cast(PredictorModule, member).embed_and_adapt(batch) for member in self.members]
+        embeddings, scaled = zip(*found, strict=True)
         return torch.cat(embeddings, dim=1), torch.stack(scaled).mean(dim=0)
 
     def zero_shot(self, embedding: Tensor, graph: Tensor, features: Tensor, similar: Tensor) -> Tensor:

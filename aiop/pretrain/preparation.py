@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from aiop.pretrain.targets import LabelScaler, Target
 if TYPE_CHECKING:
     from aiop.pretrain.sets import TrainingSet
 
-__all__ = ["balance", "choose_device", "descriptions", "fit_scalers", "fit_statistics", "scale"]
+__all__ = ["balance", "choose_device", "descriptions", "fit_scalers", "fit_statistics", "linked", "scale"]
 
 # Enough graphs for the statistics of the features.
 STATISTICS_GRAPHS = 1000
@@ -80,19 +81,38 @@ def scale(
     scalers: Sequence[LabelScaler], sets: Sequence[TrainingSet]
 ) -> tuple[list[NDArray[np.float64]], CostLink | None]:
     """Return the targets of every set, (n, T), and the link to costs that they take, fitted to training rows."""
-    scaled = [
-        np.stack([scaler.transform(item.values[:, t]) for t, scaler in enumerate(scalers)], axis=1)
-        for item in sets
-    ]
+    scaled = _scaled(scalers, sets)
     if not uses_costs(scalers):
         return scaled, None
-    sizes = [np.asarray(item.corpus.graph_features()[:, LOG_MACS], np.float64) for item in sets]
+    sizes = [_log_macs(item) for item in sets]
     link = CostLink.fit(
         scalers,
         np.concatenate([labels[item.train] for labels, item in zip(scaled, sets, strict=True)]),
         np.concatenate([size[item.train] for size, item in zip(sizes, sets, strict=True)]),
     )
     return [link.targets(labels, size) for labels, size in zip(scaled, sizes, strict=True)], link
+
+
+def linked(
+    scalers: Sequence[LabelScaler], sets: Sequence[TrainingSet], link: CostLink | None
+) -> list[NDArray[np.float64]]:
+    """Return the targets of every set, (n, T), for the link to costs of a trained network."""
+    scaled = _scaled(scalers, sets)
+    if link is None:
+        return scaled
+    given = copy.deepcopy(link).cpu()
+    return [given.targets(labels, _log_macs(item)) for labels, item in zip(scaled, sets, strict=True)]
+
+
+def _scaled(scalers: Sequence[LabelScaler], sets: Sequence[TrainingSet]) -> list[NDArray[np.float64]]:
+    return [
+        np.stack([scaler.transform(item.values[:, t]) for t, scaler in enumerate(scalers)], axis=1)
+        for item in sets
+    ]
+
+
+def _log_macs(item: TrainingSet) -> NDArray[np.float64]:
+    return np.asarray(item.corpus.graph_features()[:, LOG_MACS], np.float64)
 
 
 def fit_statistics(

@@ -101,7 +101,7 @@ def _numbers(record: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, fl
 class RunProgress:
     """A bar with the loss and the held-out SRCC of every corpus; nothing at all where it is disabled."""
 
-    def __init__(self, steps: int, step: int, enabled: bool) -> None:
+    def __init__(self, steps: int, step: int, enabled: bool, label: str = "training") -> None:
         self._progress = Progress(
             TextColumn("[progress.description]{task.description}"),
             BarColumn(),
@@ -112,7 +112,7 @@ class RunProgress:
             console=Console(stderr=True),
             disable=not enabled,
         )
-        self._task = self._progress.add_task("training", total=steps, completed=step, note="")
+        self._task = self._progress.add_task(label, total=steps, completed=step, note="")
         self._scores = ""
 
     def __enter__(self) -> Self:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,13 @@ from aiop.pretrain.module import PredictorModule
 from aiop.pretrain.targets import LabelScaler
 
 __all__ = ["TrainingResult", "TrainingSet"]
+
+
+class Digest(Protocol):
+    """What `hashlib` makes."""
+
+    def update(self, data: bytes, /) -> None:
+        """Go on with more bytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +69,12 @@ class TrainingSet:
                 f"training set {self.name!r}: {len(both)} rows, e.g. {self.corpus.names[both[0]]!r}, are in training "
                 "and validation: split it again"
             )
+
+    def enter(self, digest: Digest) -> None:
+        """Enter everything that training reads into a digest; graphs by their features."""
+        digest.update(json.dumps([self.name, self.corpus.fingerprint, self.corpus.names]).encode())
+        for array in (self.values, self.train, self.validation, self.corpus.graph_features()):
+            digest.update(np.ascontiguousarray(array).tobytes())
 
 
 @dataclass(frozen=True, eq=False)

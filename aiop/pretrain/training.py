@@ -7,8 +7,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,8 @@ from torch import Tensor
 from aiop.errors import AiopError
 from aiop.graph_ir.batch import collate
 from aiop.graph_ir.features import VOCABULARY
-from aiop.pretrain.checkpoint import load_checkpoint, save_checkpoint
+from aiop.pretrain.ahead import read_ahead
+from aiop.pretrain.checkpoint import load_checkpoint, save_checkpoint, under
 from aiop.pretrain.config import PretrainConfig
 from aiop.pretrain.evaluation import Scores, embed_rows, mean_score, score
 from aiop.pretrain.module import PredictorModule
@@ -162,7 +162,7 @@ class _Run:
         started = saved = time.monotonic()
         before = self.seconds
         with RunProgress(self.steps, self.step, progress) as bar:
-            for data in self._batches():
+            for data in read_ahead(self._assemble, self.step, self.steps):
                 loss, parts = self._optimise(data)
                 self.step += 1
                 self.seconds = before + time.monotonic() - started
@@ -181,16 +181,6 @@ class _Run:
                     on_step(self.step, loss)
         if events is not None:
             events.close()
-
-    def _batches(self) -> Iterator[StepData]:
-        """The batches from the current step to the end, each assembled while the one before is trained on."""
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="aiop-batch") as pool:
-            step = self.step
-            ahead = pool.submit(self._assemble, step) if step < self.steps else None
-            while ahead is not None:
-                ready, step = ahead, step + 1
-                ahead = pool.submit(self._assemble, step) if step < self.steps else None
-                yield ready.result()
 
     def _assemble(self, step: int) -> StepData:
         graphs, targets, group, paths = [], [], [], []
@@ -294,9 +284,7 @@ class _Run:
             json.dumps([self.names, [scaler.to_dict() for scaler in self.scalers], self.steps]).encode()
         )
         for item in self.sets:
-            digest.update(json.dumps([item.name, item.corpus.fingerprint, item.corpus.names]).encode())
-            for array in (item.values, item.train, item.validation, item.corpus.graph_features()):
-                digest.update(np.ascontiguousarray(array).tobytes())
+            item.enter(digest)
         for other in self.watched:
             digest.update(json.dumps([other.name, [target.name for target in other.targets]]).encode())
             for array in (other.values, other.rows):
@@ -325,19 +313,13 @@ class _Run:
                 raise AiopError(
                     f"checkpoint {path} is of a run with other {key}: delete it, or choose another `out` folder"
                 )
-        self.module.load_state_dict(_under(tensors, "module/"))
-        self.averaged.load_state_dict(_under(tensors, "averaged/"))
-        self.best_weights = {
-            name: tensor.to(self.device) for name, tensor in _under(tensors, "best/").items()
-        }
+        self.module.load_state_dict(under(tensors, "module/"))
+        self.averaged.load_state_dict(under(tensors, "averaged/"))
+        self.best_weights = {name: tensor.to(self.device) for name, tensor in under(tensors, "best/").items()}
         if self.objective.pretext is not None:
-            self.objective.pretext.load_state_dict(_under(tensors, "pretext/"))
+            self.objective.pretext.load_state_dict(under(tensors, "pretext/"))
         for name, parameter in self.trained.items():
-            moments = _under(tensors, f"adam/{name}/")
+            moments = under(tensors, f"adam/{name}/")
             self.optimizer.state[parameter] = {key: value.to(self.device) for key, value in moments.items()}
         self.step, self.seconds = state["step"], state["seconds"]
         self.history, self.best = state["history"], state["best"]
-
-
-def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import safetensors.torch
@@ -22,6 +22,7 @@ from torch import Tensor
 from aiop.errors import AiopError
 from aiop.graph_ir.features import GRAPH_FEATURES, NODE_FEATURES, VOCABULARY, fingerprint
 from aiop.graph_ir.tensor_file import atomic_path
+from aiop.pretrain.adapters import AdapterGroup
 from aiop.pretrain.card import CARD, KIND, SCHEMA, WEIGHTS, read_card
 from aiop.pretrain.checkpoint import save_tensors
 from aiop.pretrain.config import BackboneConfig, strict_dataclass
@@ -35,6 +36,7 @@ __all__ = ["CARD", "SCHEMA", "WEIGHTS", "Card", "TaskCard", "load_predictor", "r
 
 _ARRAYS = "arrays/"
 _MOST_MEMBERS = 64
+_WIDEST = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,7 @@ def save_predictor(
         "backbone": dataclasses.asdict(module.config),
         "members": len(module.members),
         "heads": _heads(module),
+        **_adapters(module, card),
         "config": card.config,
         "tables": card.tables,
         "extra": card.extra,
@@ -166,6 +169,7 @@ def load_predictor(
         module = Ensemble(
             [PredictorModule(backbone, *sizes, costs=costs, descriptions=described) for _ in range(members)]
         )
+        _add_adapters(folder, document, card, module)
     arrays = {name: tensors.pop(name) for name in list(tensors) if name.startswith(_ARRAYS)}
     try:
         module.load_state_dict(tensors)
@@ -180,6 +184,38 @@ def load_predictor(
 def _heads(module: Ensemble) -> dict[str, Any]:
     described = isinstance(module.members[0].heads, DescribedHeads)
     return {"kind": "description", "version": DESCRIPTION_VERSION} if described else {"kind": "index"}
+
+
+def _adapters(module: Ensemble, card: Card) -> dict[str, Any]:
+    """What the card says of adapters: nothing where there are none."""
+    if not module.adapters:
+        return {}
+    groups = {
+        adapter.group.name: [card.tasks[column].name for column in adapter.group.columns]
+        for adapter in module.adapters
+    }
+    return {"adapters": {"width": module.adapters[0].width, "groups": groups}}
+
+
+def _add_adapters(folder: Path, document: Mapping[str, Any], card: Card, module: Ensemble) -> None:
+    """Give the module the adapters of the card, with weights yet to be loaded."""
+    if "adapters" not in document:
+        return
+    place = {task.name: column for column, task in enumerate(card.tasks)}
+    try:
+        width = document["adapters"]["width"]
+        groups = [
+            AdapterGroup(str(name), tuple(place[task] for task in tasks))
+            for name, tasks in document["adapters"]["groups"].items()
+        ]
+        if not isinstance(width, int) or not 1 <= width <= _WIDEST or not all(g.columns for g in groups):
+            raise ValueError(width)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise AiopError(
+            f"the card of predictor {folder} describes adapters that cannot be ({error}): save it again"
+        ) from None
+    for member in module.members:
+        cast(PredictorModule, member).add_adapters(groups, width)
 
 
 def _descriptions(folder: Path, document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Tensor | None:

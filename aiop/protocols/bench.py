@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aiop.errors import AiopError
-from aiop.protocols.folds import Holder, aio_p_of, find_cases, holders_in
-from aiop.protocols.methods import find_methods, match_methods
+from aiop.protocols.folds import Holder, aio_p_of, find_cases, holders_in, planned_holders
+from aiop.protocols.methods import HEAD, find_methods, match_methods
 from aiop.protocols.plan import Plan, load_plan
 from aiop.protocols.report import render
 from aiop.protocols.run import Run, separation
@@ -39,8 +39,9 @@ def run_protocol(
     predictor: str | Path | None = None,
     predictors: str | Path | None = None,
     aio_p: str | Path | None = None,
-    tasks: str = "*",
-    methods: str = "*",
+    tasks: str | None = None,
+    methods: str | None = None,
+    baselines_only: bool = False,
     seeds: int = DRAWS,
     budgets: Sequence[int] | None = None,
     jobs: int = 1,
@@ -55,8 +56,10 @@ def run_protocol(
         predictor: folder of one predictor, judged on what its card does not hold; the shipped one by default.
         predictors: folder with one predictor per fold of the plan instead.
         aio_p: file of a trained AIO-P to compare with, or folder with ``FOLD.safetensors`` per fold.
-        tasks: globs, joined by commas.
-        methods: globs, joined by commas.
+        tasks: globs, joined by commas; the plan's representative tasks by default.
+        methods: globs, joined by commas; by default all but those that are set aside (`ASIDE`).
+        baselines_only: ask only methods that see no predictor, of every fold of the plan, trained or not, or of
+            ``predictor`` where it is given. Their results are there for every later run; documents are not written.
         seeds: draws of labels.
         budgets: numbers of labels; the usual ones by default.
         jobs: processes.
@@ -70,12 +73,20 @@ def run_protocol(
     """
     _check(predictor, predictors, seeds, budgets, jobs)
     plan = load_plan(protocols)
-    holders = _holders(predictor, predictors, plan, Path(aio_p) if aio_p is not None else None)
+    compared = Path(aio_p) if aio_p is not None else None
     known = find_methods()
+    if baselines_only:
+        known, out = {name: method for name, method in known.items() if not method.ours}, None
+    if baselines_only and predictor is None:
+        holders = planned_holders(plan, compared)
+    else:
+        holders = _holders(predictor, predictors, plan, compared)
+    if compared is None and methods is None:
+        known = {name: method for name, method in known.items() if method.sees != "aio-p"}
     store = Store(cache_dir() / "bench" / "results.jsonl")
     cases = find_cases(protocol, holders, plan, tasks)
     run = Run(cases, plan, store, match_methods(known, methods), seeds, budgets)
-    if protocol == "unseen-space":  # what is far has to be told from what is near
+    if protocol == "unseen-space" and HEAD in run.methods:  # what is far has to be told from what is near
         run.besides = tuple((holder, table) for holder in run.holders for table in sorted(holder.tables))
     computed = run.compute(jobs=jobs, progress=progress)
     entries = summarise(run.records())
@@ -119,7 +130,7 @@ def _holders(
 
 def _document(protocol: str, run: Run, entries: list[Entry]) -> tuple[str, list[Row]]:
     separations: dict[tuple[str, str], float] = {}
-    if protocol == "unseen-space":
+    if protocol == "unseen-space" and HEAD in run.methods:
         judged = dict.fromkeys((entry.fold, entry.space) for entry in entries)
         for holder in run.holders:
             tables = [table for fold, table in judged if fold == holder.name]
@@ -141,8 +152,8 @@ def _notes(run: Run, entries: list[Entry]) -> list[str]:
             else ("no fold of the plan")
         )
         lines.append(
-            f"- Predictor `{holder.name}` ({holder.digest[:12]}), trained on {', '.join(sorted(holder.tables))}, "
-            f"{len(holder.tasks)} tasks; {kept}."
+            f"- Predictor `{holder.name}` ({holder.digest[:12] if holder.path else 'not trained'}), on "
+            f"{', '.join(sorted(holder.tables))}, {len(holder.tasks)} tasks; {kept}."
         )
     draws = {
         cell.draws for entry in entries for cells in entry.cells.values() for n, cell in cells.items() if n

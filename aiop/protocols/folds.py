@@ -16,7 +16,17 @@ from aiop.tasks.declare import COSTS
 from aiop.tasks.tables import list_tables
 from aiop.tasks.task import match_tasks
 
-__all__ = ["PROTOCOLS", "Case", "Holder", "Kind", "aio_p_of", "find_cases", "holders_in", "table_tasks"]
+__all__ = [
+    "PROTOCOLS",
+    "Case",
+    "Holder",
+    "Kind",
+    "aio_p_of",
+    "find_cases",
+    "holders_in",
+    "planned_holders",
+    "table_tasks",
+]
 
 PROTOCOLS = ("unseen-networks", "unseen-task", "unseen-space", "unseen-family")
 
@@ -27,25 +37,42 @@ Kind = Literal["few-shot", "known"]
 class Holder:
     """A predictor in a folder, known by its card alone until it has to predict.
 
+    path: its folder; None for a fold that is planned, not trained: enough for methods that see no predictor.
     fold: what the plan says is kept out of it; None for a predictor that is no fold.
     aio_p: file of an AIO-P that was trained under the same rules, to compare with.
+    planned: the tasks that its fold leaves it, where there is no card to say so.
+    most: of a planned one, networks of a table that it may train on, 0 for all.
     """
 
     name: str
-    path: Path
+    path: Path | None
     fold: Fold | None = None
     aio_p: Path | None = None
+    planned: tuple[str, ...] = ()
+    most: int = 0
+
+    @property
+    def folder(self) -> Path:
+        """Its folder; an `AiopError` for a fold that is not trained."""
+        if self.path is None:
+            raise AiopError(
+                f"{self.name} is not trained: run `aiop pretrain benchmarks/protocols/{self.name}.yaml`, or ask for "
+                "--baselines-only"
+            )
+        return self.path
 
     @cached_property
     def card(self) -> dict[str, Any]:
         """Its card; reading it loads no weights. A folder without a predictor is an `AiopError`."""
         from aiop.pretrain.card import read_card
 
-        return read_card(self.path)
+        return read_card(self.folder)
 
     @cached_property
     def tables(self) -> frozenset[str]:
         """The tables it was trained on."""
+        if self.path is None:
+            return frozenset(get_task(task).space for task in self.planned)
         return frozenset(map(str, self.card["tables"]))
 
     @cached_property
@@ -53,7 +80,12 @@ class Holder:
         """The tasks it was trained on."""
         from aiop.pretrain.card import card_tasks
 
-        return tuple(card_tasks(self.card))
+        return self.planned if self.path is None else tuple(card_tasks(self.card))
+
+    @cached_property
+    def networks(self) -> int:
+        """How many networks of a table it was trained on at most, 0 for all."""
+        return self.most if self.path is None else int(self.card.get("config", {}).get("most_graphs") or 0)
 
     @cached_property
     def aio_p_digest(self) -> str:
@@ -68,7 +100,7 @@ class Holder:
         from aiop.pretrain.card import WEIGHTS
         from aiop.tasks.tables.table import sha256
 
-        return sha256(self.path / WEIGHTS)
+        return sha256(self.folder / WEIGHTS)
 
     def groups(self, plan: Plan) -> set[str]:
         """The groups of near-copies of which it has seen at least one task."""
@@ -118,13 +150,17 @@ def aio_p_of(name: str, path: Path | None) -> Path | None:
 def holders_in(folder: str | Path, plan: Plan, aio_p: Path | None = None) -> list[Holder]:
     """Return the predictors of a folder that has one folder per fold, in the order of the plan.
 
+    Folds that are missing or still in training are passed over.
+
     Raises:
         AiopError: where there is none.
     """
+    from aiop.pretrain.card import WEIGHTS
+
     found = [
         Holder(fold.name, Path(folder) / fold.name, fold, aio_p_of(fold.name, aio_p))
         for fold in plan.folds
-        if (Path(folder) / fold.name).is_dir()
+        if (Path(folder) / fold.name / WEIGHTS).is_file()
     ]
     if not found:
         names = ", ".join(fold.name for fold in plan.folds)
@@ -134,11 +170,36 @@ def holders_in(folder: str | Path, plan: Plan, aio_p: Path | None = None) -> lis
     return found
 
 
-def find_cases(protocol: str, holders: Sequence[Holder], plan: Plan, tasks: str = "*") -> list[Case]:
+def planned_holders(plan: Plan, aio_p: Path | None = None) -> list[Holder]:
+    """Return every fold as its settings in the plan's folder say it will be trained, whether it is there or not.
+
+    Raises:
+        AiopError: for settings that cannot be read.
+    """
+    return [_planned(plan, fold, aio_p) for fold in plan.folds]
+
+
+def _planned(plan: Plan, fold: Fold, aio_p: Path | None) -> Holder:
+    from aiop.pretrain.config import PretrainConfig
+
+    path = plan.folder / f"{fold.name}.yaml"
+    most = (PretrainConfig.load(path).most_graphs or 0) if path.is_file() else 0
+    tables = table_tasks()
+    exclude = plan.exclude(fold)
+    tasks = [
+        task
+        for table in fold.corpora(list(tables))
+        for task in tables[table]
+        if not any(fnmatchcase(task, glob) for glob in exclude)
+    ]
+    return Holder(fold.name, None, fold, aio_p_of(fold.name, aio_p), tuple(tasks), most)
+
+
+def find_cases(protocol: str, holders: Sequence[Holder], plan: Plan, tasks: str | None = "*") -> list[Case]:
     """Return what a protocol judges, table by table.
 
     A fold is judged on what the plan keeps out of it; another predictor on what its card does not hold. ``tasks`` are
-    globs, joined by commas.
+    globs, joined by commas; None asks for the plan's representative ones.
 
     Raises:
         AiopError: an unknown protocol, a pattern without a task, a fold's predictor that has seen what its fold keeps
@@ -149,9 +210,10 @@ def find_cases(protocol: str, holders: Sequence[Holder], plan: Plan, tasks: str 
             f'protocol "{protocol}" is unknown{suggest(protocol, PROTOCOLS)}: the protocols are {", ".join(PROTOCOLS)}'
         )
     every = [(table, task) for table, names in table_tasks().items() for task in names]
-    globs = [glob.strip() for glob in tasks.split(",")]
+    globs = list(plan.representative) if tasks is None else [glob.strip() for glob in tasks.split(",")]
     for glob in globs:
         match_tasks(glob)  # one that matches nothing is an error
+    tasks = "representative" if tasks is None else tasks
     wanted = [(table, task) for table, task in every if any(fnmatchcase(task, glob) for glob in globs)]
     if not wanted:
         raise AiopError(f'task pattern "{tasks}" matches no task of a benchmark table: see `aiop tasks`')

@@ -6,8 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import cache
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,20 +16,28 @@ from aiop.finetune.views import Views
 from aiop.protocols.code import code_digest
 from aiop.tasks.task import Task
 
-__all__ = ["AIO_P", "HEAD", "KNOWN", "Fitted", "Method", "Setting", "find_methods", "match_methods"]
+__all__ = ["AIO_P", "ASIDE", "HEAD", "KNOWN", "Fitted", "Method", "Setting", "find_methods", "match_methods"]
 
 Array = npt.NDArray[Any]
 
 HEAD = "head"
 """Name of the project's own method among the others."""
 
-KNOWN = ("macs", "cost-rank", "forest", "xgboost", "ncp", "ncp-costs")
+TUNED = "head-tuned"
+"""The head with networks tuned to the labels beside it."""
+
+KNOWN = ("macs", "cost-rank", "forest", "xgboost", "ncp")
 """Baselines that can be fitted to all training networks of a task: beside them stands the predictor itself."""
 
 AIO_P = "aio-p"
 """What the names of the variants of AIO-P begin with."""
 
+ASIDE = ("ncp-costs", TUNED)
+"""Compared where they are named only. NCP's perceptron trains for 200 epochs and takes as long as all other baselines
+together; with costs beside the code it is no published method, and takes that time again. Tuning takes minutes."""
+
 _AIO_P = "aiop.finetune.baselines.aio_p.few_shot"
+_TUNING = ("aiop.predictor.tuning", "aiop.predictor.tuned_network")
 _RATES = ("throughput", "training-throughput")
 
 
@@ -53,6 +60,8 @@ class Setting:
     others: makes what knows the other tasks of the space (`aiop.finetune.baselines.OtherTasks`), for baselines that
         transfer; raises an `AiopError` where there are none.
     aio_p: makes the trained AIO-P to compare with; raises an `AiopError` where there is none, or it has seen the task.
+    tuning: makes of an unfitted head one that has networks tuned to the labels as well.
+    graphs: makes AIO-P's graphs of the networks asked for, which else are read one by one.
     turned: costs are turned round where the labels say that more goes with less; else what the task is decides.
     """
 
@@ -60,6 +69,8 @@ class Setting:
     seed: int
     others: Callable[[], Any] | None = None
     aio_p: Callable[[], Any] | None = None
+    tuning: Callable[[Any], Fitted] | None = None
+    graphs: Callable[[], Any] | None = None
     turned: bool = False
 
 
@@ -82,6 +93,15 @@ class Method:
     code: str = ""
     ours: bool = field(default=False)
 
+    @property
+    def sees(self) -> Literal["predictor", "aio-p", "others", "labels"]:
+        """What it knows besides labels and costs: the predictor, AIO-P, other tasks of the space, or nothing."""
+        if self.ours:
+            return "predictor"
+        if self.name.startswith(AIO_P):
+            return "aio-p"
+        return "labels" if self.scratch else "others"
+
 
 def find_methods() -> dict[str, Method]:
     """Return the head and every registered baseline by name, the head first."""
@@ -94,9 +114,19 @@ def find_methods() -> dict[str, Method]:
         if error.name != "aiop.finetune.head":
             raise
     else:
-        found[HEAD] = Method(
-            HEAD, _maker(FewShotHead), scratch=False, code=code_digest(FewShotHead.__module__), ours=True
-        )
+        code = code_digest(FewShotHead.__module__)
+
+        def head(setting: Setting) -> Fitted:
+            return FewShotHead.for_task(setting.task, seed=setting.seed)
+
+        def tuned(setting: Setting) -> Fitted:
+            if setting.tuning is None:
+                raise AiopError("there is no predictor whose networks could be tuned: ask for `head`")
+            return setting.tuning(head(setting))
+
+        found[HEAD] = Method(HEAD, head, scratch=False, code=code, ours=True)
+        own = "".join(map(code_digest, _TUNING))
+        found[TUNED] = Method(TUNED, tuned, least_labels=20, scratch=False, code=own, ours=True)
     for name, factory in BASELINES.items():
         accepted = inspect.signature(factory).parameters
         if name.startswith(AIO_P):
@@ -113,8 +143,13 @@ def find_methods() -> dict[str, Method]:
     return found
 
 
-def match_methods(methods: Mapping[str, Method], globs: str = "*") -> dict[str, Method]:
-    """Return the methods that one of several globs, joined by commas, matches; one that matches none is an error."""
+def match_methods(methods: Mapping[str, Method], globs: str | None = None) -> dict[str, Method]:
+    """Return the methods that one of several globs, joined by commas, matches; one that matches none is an error.
+
+    None are all but `ASIDE`.
+    """
+    if globs is None:
+        return {name: method for name, method in methods.items() if name not in ASIDE}
     found: dict[str, Method] = {}
     for glob in globs.split(","):
         names = [name for name in methods if fnmatchcase(name, glob.strip())]
@@ -153,17 +188,10 @@ def _maker(factory: Callable[..., Fitted]) -> Callable[[Setting], Fitted]:
 def _aio_p_maker(factory: Callable[..., Fitted]) -> Callable[[Setting], Fitted]:
     def make(setting: Setting) -> Fitted:
         pretrained = setting.aio_p() if setting.aio_p is not None else None
-        return factory(pretrained=pretrained, store=_graph_store(), form=setting.task.form, seed=setting.seed)
+        store = setting.graphs() if setting.graphs is not None else None
+        return factory(pretrained=pretrained, store=store, form=setting.task.form, seed=setting.seed)
 
     return make
-
-
-@cache
-def _graph_store() -> Any:
-    """The graphs of AIO-P's form, each read once per process."""
-    from aiop.finetune.baselines.aio_p import GraphStore
-
-    return GraphStore()
 
 
 class _Reversed:

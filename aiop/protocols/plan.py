@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,18 @@ class Plan:
     groups: name -> globs of the tasks that are near-copies.
     folds: at most six, and the pairs after them.
     budgets: glob of tasks -> further numbers of labels.
+    beyond: numbers of labels that only baselines from scratch are given, to see how many they need.
+    settings: name of a fold or pair -> settings of its pretraining that are not those of the others.
+    representative: globs of the tasks that stand for all: what is judged where nothing else is asked for.
     """
 
     folder: Path
     groups: Mapping[str, tuple[str, ...]]
     folds: tuple[Fold, ...]
     budgets: Mapping[str, tuple[int, ...]]
+    representative: tuple[str, ...] = ("*",)
+    beyond: tuple[int, ...] = ()
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def group(self, task: str) -> str:
         """Return the group of a task; a task of no group is one of its own, under its name."""
@@ -126,5 +132,13 @@ def _plan(folder: Path, values: Mapping[str, Any]) -> Plan:
         budgets={
             str(glob): tuple(int(count) for count in counts)
             for glob, counts in (values.get("budgets") or {}).items()
+        },
+        representative=tuple(map(str, values.get("representative") or ("*",))),
+        beyond=tuple(map(int, values.get("beyond") or ())),
+        settings={
+            str(name): dict(entry["settings"])
+            for part in ("folds", "pairs")
+            for name, entry in (values.get(part) or {}).items()
+            if "settings" in entry
         },
     )

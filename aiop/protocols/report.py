@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+from aiop.protocols.comparison import average, comparison, heading
 from aiop.protocols.judge import ALL, PREDICTOR
 from aiop.protocols.methods import HEAD, Method
-from aiop.protocols.summary import Entry, best, efficiency, losses, pooled
+from aiop.protocols.summary import Entry, best, chosen, pooled, usual_budgets
 from aiop.protocols.targets import Row
 
 __all__ = ["render"]
@@ -35,7 +36,7 @@ def render(
     lines = [f"# {protocol}", "", _ABOUT[protocol], "", *notes, ""]
     lines += _targets(targets)
     if new:
-        lines += [*_over_all(new, methods), *_by_method(new, methods), *_by_space(new, methods)]
+        lines += [*comparison(new, methods), *_by_method(new, methods), *_by_space(new, methods)]
         for metric in _TITLES:
             lines += _by_task(new, methods, metric)
     if old:
@@ -58,42 +59,33 @@ def _targets(rows: Sequence[Row]) -> list[str]:
     return [*lines, ""]
 
 
-def _over_all(entries: Sequence[Entry], methods: Mapping[str, Method]) -> list[str]:
-    lines = []
-    if any(HEAD in entry.cells for entry in entries):
-        lines += ["## How many times as many labels a baseline needs for what the head has with 20", ""]
-        lines += ["| baseline | factor | tasks | at least this on |", "|---|---|---|---|"]
-        for name in ["", *(name for name, method in methods.items() if not method.ours)]:
-            factor, count, beyond = efficiency(entries, methods, baseline=name)
-            if count:
-                lines.append(f"| {name or 'best from scratch'} | {factor:.2f} | {count} | {beyond} |")
-        worse = [
-            f"- {entry.task} ({entry.fold}), {labels} labels: {name} is better by {lost:.3f}"
-            for labels in _budgets(entries)
-            for entry, name, lost in losses(entries, labels, methods)
-        ]
-        lines += ["", "## Where a baseline ranks better by more than .02", "", *(worse or ["Nowhere."]), ""]
-    return lines
-
-
 def _by_method(entries: Sequence[Entry], methods: Mapping[str, Method]) -> list[str]:
-    budgets = _usual(entries)
-    lines = ["## Methods: mean SRCC over tasks", "", _head("method", [*map(str, budgets), "seconds"])]
-    for name in methods:
-        cells = [_mean(pooled(entries, name, labels, "srcc")) for labels in budgets]
-        times = [
-            cell.seconds for entry in entries for labels, cell in entry.cells.get(name, {}).items() if labels
+    budgets = usual_budgets(entries)
+    lines = []
+    for metric, title in (("srcc", "SRCC"), ("tau", "Kendall's tau")):
+        lines += [
+            f"## Methods: mean {title} over tasks",
+            "",
+            heading("method", [*map(str, budgets), "seconds"]),
         ]
-        lines.append(f"| {name} | {' | '.join(cells)} | {sum(times) / len(times) if times else 0:.2f} |")
-    lines += ["", "In brackets the number of tasks where it is not all; seconds per fit with labels.", ""]
-    total = len(entries)
-    return [line.replace(f" ({total})", "") for line in lines]
+        for name in methods:
+            cells = [_mean(pooled(entries, name, labels, metric)) for labels in budgets]
+            times = [
+                cell.seconds
+                for entry in entries
+                for labels, cell in entry.cells.get(name, {}).items()
+                if labels in budgets and labels
+            ]
+            seconds = f"{sum(times) / len(times):.2f}" if times else ""
+            lines.append(f"| {name} | {' | '.join(cells)} | {seconds} |")
+        lines += ["", "In brackets the number of tasks where it is not all; seconds per fit with labels.", ""]
+    return [line.replace(f" ({len(entries)})", "") for line in lines]
 
 
 def _by_space(entries: Sequence[Entry], methods: Mapping[str, Method]) -> list[str]:
-    budgets = _usual(entries)
+    budgets = usual_budgets(entries)
     lines = ["## Spaces: mean over tasks of SRCC (tau)", ""]
-    lines.append(_head("space | tasks | method", list(map(str, budgets))))
+    lines.append(heading("space | tasks | method", list(map(str, budgets))))
     for (fold, space), group in _grouped(entries):
         for name in (HEAD, "macs"):
             if any(name in entry.cells for entry in group):
@@ -105,7 +97,7 @@ def _by_space(entries: Sequence[Entry], methods: Mapping[str, Method]) -> list[s
         tops = [
             _pair(
                 *(
-                    _average(best(entry, labels, metric, methods)[1] for entry in group)
+                    average(best(entry, labels, metric, methods)[1] for entry in group)
                     for metric in ("srcc", "tau")
                 )
             )
@@ -116,25 +108,33 @@ def _by_space(entries: Sequence[Entry], methods: Mapping[str, Method]) -> list[s
 
 
 def _by_task(entries: Sequence[Entry], methods: Mapping[str, Method], metric: str) -> list[str]:
-    """Table by table: the head, the best baseline at every number of labels (with its name), and MACs."""
-    lines = [f"## {_TITLES[metric]}", "", "Mean and deviation over draws of labels.", ""]
+    """Table by table: the head, the two references from scratch with their names, what transfers, AIO-P, and costs."""
+    lines = [f"## {_TITLES[metric]}, task by task", "", "Mean and deviation over draws of labels.", ""]
+    labelled = sorted({labels for entry in entries for labels in entry.budgets() if labels})
+    choices = {labels: chosen(entries, labels, methods, metric) for labels in labelled}
+    named = [HEAD, *(name for name, m in methods.items() if not m.ours and (not m.scratch or m.ranks_only))]
     for (fold, space), group in _grouped(entries):
         budgets = [labels for labels in _budgets(group) if labels or metric != "mae"]
         if not budgets:
             continue
         seen = "" if group[0].space_seen else ", space not seen"
-        lines += [f"### {space} ({fold}{seen})", "", _head("task | method", list(map(str, budgets)))]
+        lines += [f"### {space} ({fold}{seen})", "", heading("task | method", list(map(str, budgets)))]
         for entry in group:
-            name = entry.task.removeprefix("/")
-            for method in (HEAD, "macs"):
-                if method in entry.cells and not (metric == "mae" and methods[method].ranks_only):
-                    cells = [_spread(entry, method, labels, metric) for labels in budgets]
-                    lines.append(f"| {name} | {method} | {' | '.join(cells)} |")
-            tops = []
+            rows = [
+                (name, [_spread(entry, name, labels, metric) for labels in budgets])
+                for name in named
+                if metric != "mae" or name not in methods or not methods[name].ranks_only
+            ]
+            means, tops = [], []
             for labels in budgets:
-                top, _ = best(entry, labels, metric, methods)
-                tops.append(f"{_spread(entry, top, labels, metric)} {top}" if top else "")
-            lines.append(f"| {name} | best baseline | {' | '.join(tops)} |")
+                name = choices[labels].of(entry, labels, metric)[0] if labels else ""
+                means.append(f"{_spread(entry, name, labels, metric)} {name}" if name else "")
+                name = best(entry, labels, metric, methods, scratch=True)[0] if labels else ""
+                tops.append(f"{_spread(entry, name, labels, metric)} {name}" if name else "")
+            rows[1:1] = [("from scratch, best on the mean", means), ("from scratch, best per task", tops)]
+            lines += [
+                f"| {entry.task} | {name} | {' | '.join(cells)} |" for name, cells in rows if any(cells)
+            ]
         lines.append("")
     return lines
 
@@ -143,7 +143,7 @@ def _known(entries: Sequence[Entry], methods: Mapping[str, Method]) -> list[str]
     names = [name for name in (PREDICTOR, *methods) if any(name in entry.cells for entry in entries)]
     lines = ["## Networks kept out: SRCC / tau / MAE", ""]
     lines += ["Baselines are fitted to all training networks of the task.", ""]
-    lines.append(_head("task | kept out", [*names, "coverage of 80%"]))
+    lines.append(heading("task | kept out", [*names, "coverage of 80%"]))
     for entry in entries:
         cells = [
             " / ".join(_three(entry.score(name, ALL, metric), metric) for metric in ("srcc", "tau", "mae"))
@@ -157,11 +157,6 @@ def _known(entries: Sequence[Entry], methods: Mapping[str, Method]) -> list[str]
     return [*lines, ""]
 
 
-def _head(first: str, columns: Sequence[str]) -> str:
-    left = first.count("|") + 1
-    return f"| {first} | {' | '.join(columns)} |\n|{'---|' * (left + len(columns))}"
-
-
 def _grouped(entries: Sequence[Entry]) -> Iterator[tuple[tuple[str, str], list[Entry]]]:
     for place in dict.fromkeys((entry.fold, entry.space) for entry in entries):
         yield place, [entry for entry in entries if (entry.fold, entry.space) == place]
@@ -169,20 +164,6 @@ def _grouped(entries: Sequence[Entry]) -> Iterator[tuple[tuple[str, str], list[E
 
 def _budgets(entries: Sequence[Entry]) -> list[int]:
     return sorted({labels for entry in entries for labels in entry.budgets()})
-
-
-def _usual(entries: Sequence[Entry]) -> list[int]:
-    """Numbers of labels that at least half of the tasks have."""
-    return [
-        labels
-        for labels in _budgets(entries)
-        if 2 * sum(labels in entry.budgets() for entry in entries) >= len(entries)
-    ]
-
-
-def _average(values: Iterable[float]) -> float:
-    known = [value for value in values if math.isfinite(value)]
-    return sum(known) / len(known) if known else math.nan
 
 
 def _mean(found: tuple[float, int]) -> str:

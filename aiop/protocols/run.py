@@ -20,7 +20,7 @@ from aiop.protocols import judge
 from aiop.protocols.code import code_digest
 from aiop.protocols.folds import Case, Holder
 from aiop.protocols.judge import ALL, PREDICTOR
-from aiop.protocols.methods import AIO_P, KNOWN, Method, find_methods
+from aiop.protocols.methods import HEAD, KNOWN, Method, find_methods
 from aiop.protocols.plan import Plan
 from aiop.protocols.seen import bench, see
 from aiop.protocols.store import Key, Record, Store
@@ -28,6 +28,12 @@ from aiop.protocols.store import Key, Record, Store
 __all__ = ["BUDGETS", "Run", "separation"]
 
 BUDGETS = (0, 10, 20, 50, 100)
+
+#: Draws of a baseline that is fitted to thousands of networks: seeds of its own and of the networks it is given.
+_DRAWS_OF_ALL = 2
+
+#: Draws of what only says how many labels a baseline needs.
+_DRAWS_BEYOND = 3
 _AHEAD = 4
 
 
@@ -60,6 +66,7 @@ class Run:
     budgets: Sequence[int] | None = None
     failures: dict[str, str] = field(default_factory=dict)
     besides: tuple[tuple[Holder, str], ...] = ()
+    _sees: dict[tuple[Case, str], str] = field(default_factory=dict)
 
     @property
     def holders(self) -> list[Holder]:
@@ -74,14 +81,15 @@ class Run:
         """
         done = 0
         with _bar(progress) as bar:
-            seen = list(dict.fromkeys([*((case.holder, case.table) for case in self.cases), *self.besides]))
+            work = self._jobs()
+            looking = [(job.case.holder, job.case.table) for job in work if self._looks(job)]
+            seen = list(dict.fromkeys([*looking, *self.besides]))
             reading = bar.add_task("networks", total=len(seen))
             for holder, table in seen:
                 bar.update(reading, description=f"networks of {table}")
                 see(holder, table, self.plan.folder)
                 bar.advance(reading)
             bar.remove_task(reading)
-            work = self._jobs()
             fitting = bar.add_task("fitting", total=sum(len(job.budgets) for job in work))
             for job, results in self._results(work, jobs):
                 bar.update(fitting, description=f"{job.case.task} {job.method}")
@@ -103,41 +111,51 @@ class Run:
                     for budget in self._budgets_of(case, name, draw):
                         record = self.store.records.get(self._key(case, name, draw, budget))
                         if record is not None:
-                            found.append(record)
+                            found.append(_placed(record, case))
         return found
 
     def stored(self) -> list[Record]:
         """Return all results that are there of the cases, whatever their labels and draws, in the same order."""
-        cases = {(case.kind, case.holder.digest[:16], case.task): case for case in self.cases}
-        found: dict[tuple[int, int], list[Record]] = {}
-        order = {case: place for place, case in enumerate(self.cases)}
+        stored: dict[tuple[str, str, str], list[Record]] = {}
         for record in self.store.records.values():
-            case = cases.get((record["kind"], record["predictor"], record["task"]))
-            names = self._methods_of(case) if case is not None else []
-            if case is None or record["method"] not in names:
-                continue
-            if Store.key(record) == self._key(case, record["method"], record["draw"], record["labels"]):
-                found.setdefault((order[case], names.index(record["method"])), []).append(record)
-        return [record for place in sorted(found) for record in found[place]]
+            stored.setdefault((record["kind"], record["task"], record["method"]), []).append(record)
+        return [
+            _placed(record, case)
+            for case in self.cases
+            for name in self._methods_of(case)
+            for record in stored.get((case.kind, case.task, name), ())
+            if Store.key(record) == self._key(case, name, record["draw"], record["labels"])
+        ]
 
     def _jobs(self) -> list[_Job]:
-        jobs = []
+        jobs: list[_Job] = []
+        later: list[_Job] = []
+        planned: set[Key] = set()  # what several predictors share is computed once
         for case in self.cases:
             for draw in range(self.draws):
                 for name in self._methods_of(case):
-                    missing = tuple(
-                        budget
+                    keys = {
+                        budget: self._key(case, name, draw, budget)
                         for budget in self._budgets_of(case, name, draw)
-                        if self._key(case, name, draw, budget) not in self.store
+                    }
+                    missing = tuple(
+                        budget for budget, key in keys.items() if key not in self.store and key not in planned
                     )
-                    if missing:
-                        jobs.append(_Job(case, name, draw, missing))
-        return jobs
+                    planned.update(keys.values())
+                    beyond = tuple(n for n in missing if n in self.plan.beyond and self.budgets is None)
+                    usual = tuple(n for n in missing if n not in beyond)
+                    jobs += [_Job(case, name, draw, usual)] if usual else []
+                    later += [_Job(case, name, draw, beyond)] if beyond else []
+        return jobs + later
+
+    def _looks(self, job: _Job) -> bool:
+        return job.method == PREDICTOR or self.methods[job.method].sees == "predictor"
 
     def _methods_of(self, case: Case) -> list[str]:
         if case.kind == "few-shot":
             return list(self.methods)
-        return [PREDICTOR, *(name for name in self.methods if name in KNOWN)]
+        alone = [PREDICTOR] if HEAD in self.methods and case.holder.path is not None else []
+        return [*alone, *(name for name in self.methods if name in KNOWN)]
 
     def _budgets_of(self, case: Case, method: str, draw: int) -> list[int]:
         """Budgets of a draw that can differ from those of the first: without labels there is nothing to draw."""
@@ -146,9 +164,11 @@ class Run:
             return []
         if case.kind == "known":
             alone = method == PREDICTOR or self.methods[method].least_labels == 0
-            return [] if draw and alone else [ALL]
+            return [] if draw >= (1 if alone else _DRAWS_OF_ALL) else [ALL]
         usual = (*BUDGETS, *self.plan.further_budgets(case.task))
         wanted = set(usual if self.budgets is None else self.budgets)
+        if self.budgets is None and self.methods[method].sees == "labels" and draw < _DRAWS_BEYOND:
+            wanted |= {*self.plan.beyond} if self.methods[method].least_labels else set()
         if draw and not split.tests:
             wanted -= {0}
         return sorted(budget for budget in wanted if budget >= self.methods[method].least_labels)
@@ -158,11 +178,11 @@ class Run:
 
     def _identity(self, case: Case, method: str, draw: int, budget: int) -> dict[str, Any]:
         code = _PREDICTOR_CODE if method == PREDICTOR else self.methods[method].code
-        if method.startswith(AIO_P):
-            code += f":{case.holder.aio_p_digest[:8]}"
+        if (case, method) not in self._sees:
+            self._sees[case, method] = judge.sees(case, self.methods.get(method), self.plan)
         return {
             "kind": case.kind,
-            "predictor": case.holder.digest[:16],
+            "sees": self._sees[case, method],
             "data": bench(case.table, self.plan.folder).data,
             "task": case.task,
             "method": method,
@@ -173,7 +193,7 @@ class Run:
 
     def _record(self, job: _Job, budget: int, scores: dict[str, Any]) -> Record:
         identity = self._identity(job.case, job.method, job.draw, budget)
-        return {**identity, "fold": job.case.holder.name, "space_seen": job.case.space_seen, **scores}
+        return {**identity, **scores}
 
     def _results(
         self, work: Sequence[_Job], jobs: int
@@ -199,6 +219,11 @@ class Run:
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _placed(record: Record, case: Case) -> Record:
+    """A result beside the case that it answers: results of baselines answer the cases of several predictors."""
+    return {**record, "fold": case.holder.name, "space_seen": case.space_seen}
 
 
 _PREDICTOR_CODE = code_digest("aiop.finetune.calibration")

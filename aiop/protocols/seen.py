@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,17 @@ import numpy.typing as npt
 
 from aiop.finetune.views import Views
 from aiop.graph_ir.corpus import Corpus
+from aiop.protocols.code import code_digest
 from aiop.protocols.folds import Holder
 from aiop.protocols.splits import TableSplit, load_split
 from aiop.tasks.corpora import cache_dir, open_corpus
 from aiop.tasks.tables import Table, load_table, split
 
-__all__ = ["Bench", "Seen", "bench", "plain_views", "see"]
+__all__ = ["Bench", "Seen", "bench", "look", "plain_views", "see"]
 
 Array = npt.NDArray[Any]
-_ARRAYS = ("embedding", "outputs", "graph", "macs", "params", "far")
+_TEXTS = ("names", "sources")
+_ARRAYS = tuple(field.name for field in fields(Views) if field.name not in _TEXTS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,15 +47,18 @@ class Bench:
         sides = split(self.table, self.corpus.hashes_of(self.table.networks))
         return self.readable(np.concatenate([sides[name] for name in names]))
 
-    def few_shot(self, draw: int, values: Array, space_seen: bool) -> tuple[Array, Array]:
-        """Return the table rows that a draw labels, in order, and those that it is judged on, all measured.
+    def few_shot(self, draw: int, values: Array, space_seen: bool) -> tuple[Array, Array, Array]:
+        """Return the table rows that a draw labels, in order, those that it is judged on, and copies of these.
 
-        Of a small table that was trained on only the test side is judged on, and none of it is labelled.
+        All are measured. Of a small table that was trained on only the test side is judged on, and none of it is
+        labelled.
         """
+        copies = np.empty(0, np.int64) if self.split.tests else self.split.copies
         labelled, tested = self.split.labelled(draw, values), self.split.tested(draw)
         if self.split.tests and space_seen:
             labelled, tested = labelled[np.isin(labelled, self.side("train", "val"))], self.split.test
-        return self.readable(labelled), self.readable(tested[np.isfinite(values[tested])])
+        measured = [self.readable(rows[np.isfinite(values[rows])]) for rows in (tested, copies)]
+        return self.readable(labelled), measured[0], measured[1]
 
     def readable(self, rows: Array) -> Array:
         """Return those of some table rows that the corpus holds."""
@@ -99,18 +104,20 @@ def see(holder: Holder, name: str, folder: Path) -> Seen:
 
     found = bench(name, folder)
     rows = found.readable(found.split.rows())
-    path = cache_dir() / "bench" / "views" / f"{holder.digest[:16]}-{name}-{found.data}.npz"
+    made = f"{found.data} {code_digest('aiop.predictor.predictor')} {_ARRAYS}"
+    made = hashlib.sha256(made.encode()).hexdigest()[:16]
+    path = cache_dir() / "bench" / "views" / f"{holder.digest[:16]}-{name}-{made}.npz"
     positions = {row: position for position, row in enumerate(rows.tolist())}
     names = tuple(found.table.networks[row] for row in rows)
     if not path.is_file():
-        predictor = load(holder.path)
+        predictor = load(holder.folder)
         views = predictor.views_corpus(found.corpus, np.array([found.places[row] for row in rows.tolist()]))
         far = predictor.remoteness(views.embedding, views.graph)
-        parts: dict[str, Array] = {part: getattr(views, part) for part in _ARRAYS[:-1]}
+        parts = {part: getattr(views, part) for part in _ARRAYS if getattr(views, part) is not None}
         parts |= {"far": np.stack([far[table] for table in far], axis=1)}
         _write(path, parts | {"sources": np.array(views.sources), "tables": np.array(list(far))})
     with np.load(path) as stored:
-        arrays = {part: stored[part] for part in _ARRAYS}
+        arrays = {part: stored[part] for part in (*_ARRAYS, "far") if part in stored}
         sources, tables = tuple(map(str, stored["sources"])), tuple(map(str, stored["tables"]))
     far_from = arrays.pop("far")
     return Seen(Views(names=names, sources=sources, **arrays), far_from, tables, positions)
@@ -122,6 +129,15 @@ def _write(path: Path, arrays: dict[str, Array]) -> None:
     part = path.with_name(f"{path.stem}.{os.getpid()}.part.npz")
     np.savez(part, **arrays)  # type: ignore[arg-type]
     part.replace(path)
+
+
+@lru_cache(maxsize=4)
+def look(name: str, folder: Path) -> Seen:
+    """Return the networks in a table's split file without any predictor."""
+    found = bench(name, folder)
+    rows = found.readable(found.split.rows())
+    positions = {row: position for position, row in enumerate(rows.tolist())}
+    return Seen(plain_views(found, rows), np.zeros((len(rows), 0)), (), positions)
 
 
 def plain_views(found: Bench, rows: Sequence[int] | Array) -> Views:

@@ -14,8 +14,9 @@ __all__ = ["KEY", "Key", "Record", "Store"]
 Record = Mapping[str, Any]
 Key = tuple[Any, ...]
 
-KEY = ("kind", "predictor", "data", "task", "method", "code", "labels", "draw")
-"""What a result depends on: weights, split file and corpus, task, method and its code, labels and their draw."""
+KEY = ("kind", "sees", "data", "task", "method", "code", "labels", "draw")
+"""What a result depends on: what the method sees besides labels (`aiop.protocols.judge.sees`: a predictor, other tasks,
+or nothing), split file and corpus, task, method and its code, labels and their draw."""
 
 
 class Store:

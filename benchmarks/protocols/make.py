@@ -57,6 +57,9 @@ def fold_settings(plan: Plan, fold: Fold) -> str:
     corpora = fold.corpora(list_tables())
     weights = {name: value for name, value in settings.pop("sampling_weights", {}).items() if name in corpora}
     settings |= {"corpora": corpora, "out": f"../../runs/folds/{fold.name}"}
+    settings |= plan.settings.get(fold.name, {})
+    if "steps" in plan.settings.get(fold.name, {}):
+        settings["eval_every"] = min(settings.get("eval_every", 0), settings["steps"])
     exclude = plan.exclude(fold)
     kept_out = ", ".join([*fold.spaces, *fold.groups])
     lines = [
@@ -77,10 +80,10 @@ def _line(key: str, value: Any) -> str:
 
 def split_text(values: dict[str, Any]) -> str:
     """Return a split file: JSON with one list of indices on a line."""
-    rows = {part: values[part] for part in ("test", "tests", "draws")}
+    rows = {part: values[part] for part in ("test", "copies", "tests", "draws")}
     head = {key: value for key, value in values.items() if key not in rows}
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
-    lines.append(f'"test": {_compact(rows["test"])}')
+    lines += [f'"{part}": {_compact(rows[part])}' for part in ("test", "copies")]
     for part in ("tests", "draws"):
         inner = ",\n".join(_compact(row) for row in rows[part])
         lines.append(f'"{part}": [\n{inner}\n]' if inner else f'"{part}": []')

@@ -69,6 +69,22 @@ def test_finetune_prints_scores_beside_costs(aiop_cli, table, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["my.head"]
 
 
+def test_a_tuned_head_says_so_and_answers(aiop_cli, table, tmp_path):
+    path = tmp_path / "tuned.head"
+    run = aiop_cli("finetune", table, "--metric", "top1", "-o", path, "--tune", "heads")
+    assert run.status == 0
+    assert any(line.startswith("networks tuned (heads)") for line in run.out.splitlines())
+    (report,) = aiop_cli("predict", NEW[0], "--head", path, "--json").objects()
+    assert 0 < report["predictions"][0]["value"] <= 100
+    assert aiop_cli("evaluate", path, table).status == 0
+    run = aiop_cli("finetune", table, "--metric", "top1", "-o", tmp_path / "x.head", "--tune", "head")
+    assert run.status == 1
+    assert "did you mean" in run.err
+    run = aiop_cli("finetune", table, "--metric", "top1", "-o", path, "--tune", "all", "--budget", 12)
+    assert run.status == 1
+    assert "12 labels are too few to tune" in run.err
+
+
 def test_finetune_as_json_agrees_with_python(aiop_cli, table, tmp_path):
     run = aiop_cli("finetune", table, "--metric", "top1", "-o", tmp_path / "a.head", "--budget", 20, "--json")
     (report,) = run.objects()

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ from sklearn.gaussian_process.kernels import (
     WhiteKernel,
 )
 
+from aiop.errors import AiopError
 from aiop.finetune import gaussian_process
 from aiop.finetune.blocks import Block, costs_of
 from aiop.finetune.gaussian_process import AdditiveGP
 from aiop.finetune.views import Views
+from aiop.graph_ir.structure import STRUCTURE_PARTS, STRUCTURE_WIDTH
 
 
 def views(count, seed=0, sources=4):
@@ -137,3 +140,52 @@ def test_no_source_at_all_is_a_view_like_any_other():
     known = views(20, sources=0)
     process = AdditiveGP.fit(known, known.graph[:, 0] * 1.0, (("graph", "linear"), ("outputs", "local")))
     assert np.isfinite(process.predict(known)).all()
+
+
+def counted(count, seed=0):
+    """Views with counts in 60 columns of structure, all parts among them."""
+    rng = np.random.default_rng(seed)
+    structure = np.zeros((count, STRUCTURE_WIDTH), np.uint8)
+    structure[:, ::30] = rng.poisson(3.0, size=(count, len(range(0, STRUCTURE_WIDTH, 30))))
+    structure[:, 7] = 4
+    return replace(views(count, seed), structure=structure)
+
+
+def test_structure_keeps_what_varies_and_every_part_weighs_the_same():
+    known = counted(50)
+    block = Block.fit(known, "structure", np.zeros(50))
+    varied = np.flatnonzero(known.structure.std(axis=0) > 0)
+    assert block.columns.tolist() == varied.tolist()
+    rows = block(known)
+    parts = np.repeat(np.arange(len(STRUCTURE_PARTS)), list(STRUCTURE_PARTS.values()))[varied]
+    lengths = [(rows[:, parts == part] ** 2).sum(axis=1).mean() for part in range(len(STRUCTURE_PARTS))]
+    assert lengths == pytest.approx([1 / len(STRUCTURE_PARTS)] * len(STRUCTURE_PARTS), rel=0.05)
+    logs = np.log2(1.0 + known.structure[:, varied])
+    same = np.corrcoef(rows[:, 3], logs[:, 3])[0, 1]
+    assert same == pytest.approx(1.0, abs=0.01)  # but for what is cut at four deviations
+
+
+def test_structure_is_learnt_from_and_screened():
+    known, new = counted(120), counted(60, seed=1)
+    column = 120
+
+    def targets(seen):
+        logs = np.log2(1.0 + seen.structure[:, column])
+        return (logs - 1.9) / 0.6
+
+    process = AdditiveGP.fit(known, targets(known), (("graph", "linear"), ("structure", "linear")))
+    assert process.hyper[1] > process.hyper[0] + 1
+    block = process.blocks["structure"]
+    assert block.columns[np.argmax(block.stretch)] == column
+    assert np.corrcoef(process.predict(new), targets(new))[0, 1] > 0.95
+
+
+def test_structure_that_nobody_counted_is_no_view_or_a_refusal():
+    without, known = views(20), counted(20)
+    targets = known.graph[:, 0] * 1.0
+    components = (("graph", "linear"), ("structure", "linear"), ("structure", "local"))
+    both = AdditiveGP.fit(without, targets, components)
+    assert np.corrcoef(both.predict(without), targets)[0, 1] > 0.9
+    assert both.predict(known) == pytest.approx(both.predict(without), abs=1e-12)
+    with pytest.raises(AiopError, match="view 'structure' has 0 columns, fewer than that of the labelled"):
+        AdditiveGP.fit(known, targets, components).predict(without)

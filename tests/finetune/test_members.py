@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.ensemble import ExtraTreesRegressor
@@ -6,6 +8,7 @@ from sklearn.preprocessing import PowerTransformer
 from aiop.finetune.label_scale import LabelScale, Warp
 from aiop.finetune.members import MEMBERS, CostMember
 from aiop.finetune.tree_member import TreeMember, _features
+from aiop.finetune.tuned_member import with_tuned
 from aiop.finetune.views import Views
 
 
@@ -20,6 +23,7 @@ def views(count, seed=0):
         macs=np.exp(18 + hidden[:, 0]),
         params=np.exp(13 + 0.5 * hidden[:, 0] + 0.5 * hidden[:, 1]),
         sources=("classification/a/x", "segmentation/b/y"),
+        structure=rng.poisson(np.exp(0.5 * hidden[:, [0, 1] * 20])).astype(np.uint8),
     )
 
 
@@ -28,17 +32,26 @@ def targets_of(seen):
     return (values - values.mean()) / values.std()
 
 
+def seen_by(name, count, seed=0):
+    """What a member is fitted on: one of them reads a source that is made for it."""
+    seen = views(count, seed)
+    if name != "tuned":
+        return seen
+    noise = np.random.default_rng(seed + 5).normal(size=count)
+    return with_tuned(seen, targets_of(seen) + 0.4 * noise)
+
+
 @pytest.mark.parametrize("name", MEMBERS)
 class TestEveryMember:
     def test_held_out_and_new_networks_are_predicted(self, name):
-        known, new = views(80), views(200, seed=1)
+        known, new = seen_by(name, 80), seen_by(name, 200, seed=1)
         member = MEMBERS[name].fit(known, targets_of(known), seed=0, sign=1)
         least = 0.4 if name == "costs" else 0.7
         assert np.corrcoef(member.held_out, targets_of(known))[0, 1] > least
         assert np.corrcoef(member.predict(new), targets_of(new))[0, 1] > least
 
     def test_a_label_has_no_part_in_what_is_held_out_of_its_network(self, name):
-        known = views(12)
+        known = seen_by(name, 12)
         targets = targets_of(known)
         before = MEMBERS[name].fit(known, targets, seed=0, sign=1).held_out
         changed = targets.copy()
@@ -51,20 +64,20 @@ class TestEveryMember:
         assert np.abs(np.delete(after - before, 3)).max() > 1e-3
 
     def test_the_same_seed_gives_the_same_numbers(self, name):
-        known, new = views(9), views(30, seed=1)
+        known, new = seen_by(name, 9), seen_by(name, 30, seed=1)
         one, two = (MEMBERS[name].fit(known, targets_of(known), seed=3, sign=1) for _ in range(2))
         assert (one.predict(new) == two.predict(new)).all()
         assert (one.held_out == two.held_out).all()
 
     def test_its_state_predicts_the_same(self, name):
-        known, new = views(9), views(40, seed=1)
+        known, new = seen_by(name, 9), seen_by(name, 40, seed=1)
         member = MEMBERS[name].fit(known, targets_of(known), seed=0, sign=1)
         again = MEMBERS[name].from_state(*member.to_state())
         assert (again.predict(new) == member.predict(new)).all()
 
     def test_two_labels_are_enough(self, name):
-        member = MEMBERS[name].fit(views(2), np.array([-1.0, 1.0]), seed=0, sign=1)
-        assert np.isfinite(member.predict(views(5, seed=2))).all()
+        member = MEMBERS[name].fit(seen_by(name, 2), np.array([-1.0, 1.0]), seed=0, sign=1)
+        assert np.isfinite(member.predict(seen_by(name, 5, seed=2))).all()
         assert np.isfinite(member.held_out).all()
 
 
@@ -124,6 +137,19 @@ def test_under_a_logarithm_twice_as_much_is_the_same_step():
     scale = LabelScale.fit(np.array([1.0, 2.0, 4.0, 8.0]), "log")
     assert np.diff(scale.forward(np.array([1.0, 2.0, 4.0, 8.0]))) == pytest.approx([1 / np.sqrt(1.25)] * 3)
     assert scale.backward(scale.forward(np.array([3.0])))[0] == pytest.approx(3.0)
+
+
+def test_columns_screened_with_a_label_have_no_part_in_what_is_held_out_of_it():
+    found, closed = [], []
+    for seed in range(3):
+        known = views(80, seed)
+        noise = np.random.default_rng(seed + 50).normal(size=80)
+        chance = np.random.default_rng(seed + 70).poisson(1.0, size=(80, 600)).astype(np.uint8)
+        member = MEMBERS["gp-counting"].fit(replace(known, structure=chance), noise, seed=0, sign=1)
+        found.append(np.mean((member.held_out - noise) ** 2) / noise.var())
+        closed.append(np.mean((member.process.held_out - noise) ** 2) / noise.var())
+    assert np.mean(found) > 0.95  # nothing predicts noise
+    assert np.mean(closed) < 0.9  # with the columns that go with it by chance
 
 
 @pytest.mark.parametrize(

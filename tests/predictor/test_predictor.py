@@ -10,6 +10,7 @@ from aiop.errors import AiopError
 from aiop.graph_ir.batch import collate
 from aiop.graph_ir.corpus import Corpus, CorpusWriter
 from aiop.graph_ir.features import encode, fingerprint
+from aiop.graph_ir.structure import STRUCTURE_WIDTH, structure_counts
 from aiop.predictor import NetworkPrediction
 from aiop.predictor.predictor import SHIPPED
 from aiop.pretrain.weights_io import load_predictor, save_predictor
@@ -74,7 +75,11 @@ def test_alone_in_a_list_and_from_a_corpus_are_the_same(predictor, tmp_path):
     with CorpusWriter(tmp_path / "three.corpus", fingerprint()) as writer:
         for network in networks:
             writer.add(str(network), encode(aiop.read(network)))
-    table = predictor.predict_corpus(Corpus(tmp_path / "three.corpus"))
+    corpus = Corpus(tmp_path / "three.corpus")
+    counts = structure_counts([corpus[place] for place in (2, 0)])
+    assert (predictor.views([DEAD_CELL, CELL]).structure == counts).all()
+    assert (predictor.views_corpus(corpus, np.array([2, 0])).structure == counts).all()
+    table = predictor.predict_corpus(corpus)
     for row, (network, item) in enumerate(zip(networks, together, strict=True)):
         alone = predictor.predict(network)
         assert isinstance(alone, NetworkPrediction)
@@ -89,6 +94,7 @@ def test_no_networks_have_views_without_rows(predictor):
     assert views.sources == predictor.names
     assert views.outputs.shape == (0, len(predictor.names))
     assert views.embedding.shape == predictor.embed([]).shape == (0, predictor.module.embedding)
+    assert views.structure.shape == (0, STRUCTURE_WIDTH)
 
 
 def test_embeddings(predictor):

@@ -131,4 +131,5 @@ def _forget() -> Iterator[None]:
     seen.bench.cache_clear()
     seen.see.cache_clear()
     judge._others.cache_clear()
+    seen.look.cache_clear()
     Least.fits, Least.stop_at = 0, -1

@@ -11,7 +11,7 @@ from aiop.finetune.baselines import BASELINES
 from aiop.finetune.views import Views
 from aiop.protocols import judge
 from aiop.protocols.folds import Case, Holder
-from aiop.protocols.methods import HEAD, Setting, find_methods, match_methods
+from aiop.protocols.methods import HEAD, TUNED, Setting, find_methods, match_methods
 from aiop.protocols.plan import load_plan
 from aiop.tasks import get_task
 
@@ -41,8 +41,8 @@ def views(count):
 
 
 def test_the_head_and_all_baselines_are_there(methods):
-    assert list(methods) == [HEAD, *BASELINES]
-    assert [name for name, method in methods.items() if method.ours] == [HEAD]
+    assert list(methods) == [HEAD, TUNED, *BASELINES]
+    assert [name for name, method in methods.items() if method.ours] == [HEAD, TUNED]
     assert not any(methods[name].scratch for name in ("transfer-floor", "transfer-gp", "aio-p", HEAD))
     assert methods["forest"].scratch
     assert methods["macs"].ranks_only

@@ -76,6 +76,34 @@ def test_committed_settings_are_those_of_the_plan(plan):
         }
 
 
+def test_the_representative_tasks_are_one_of_each_kind(plan):
+    tasks = [
+        (table, task)
+        for table, names in table_tasks().items()
+        for task in names
+        if any(fnmatchcase(task, glob) for glob in plan.representative)
+    ]
+    assert 40 <= len(tasks) <= 60
+    for glob in plan.representative:
+        assert any(fnmatchcase(task, glob) for _, task in tasks), glob
+    everything = {(table, plan.group(task)) for table, names in table_tasks().items() for task in names}
+    assert {(table, plan.group(task)) for table, task in tasks} == everything
+    kinds = [
+        (table, plan.group(task), task.split("/")[0])
+        for table, task in tasks
+        if plan.group(task).startswith("device/")
+    ]
+    assert len(set(kinds)) == len(
+        kinds
+    )  # of a kind of device one in every space, and of what is measured on it
+
+
+def test_settings_of_a_pair_are_its_own(plan):
+    pair = PretrainConfig.load(plan.folder / "pair-101-201.yaml")
+    assert list(pair.corpora) == ["nas-bench-101"]
+    assert pair.steps < PretrainConfig.load(plan.folder / "fold-1.yaml").steps
+
+
 def test_a_damaged_plan_is_refused(tmp_path):
     path = tmp_path / "plan.yaml"
     path.write_text("groups: {a: ['*']}\nfolds: {fold-1: {spaces: [x], groups: [aa]}}")

@@ -156,6 +156,60 @@ def test_a_fold_that_has_seen_what_it_keeps_out_is_refused(ask, world, monkeypat
         ask(predictor=None, predictors=world.folder / "folds", protocols=leaky)
 
 
+def test_baselines_are_computed_before_any_fold_is_trained(ask, world):
+    ahead = ask(predictor=None, baselines_only=True)
+    assert ahead.computed == 3 * 2 + 1 + 2 * 3  # guesses at 10 and 20; costs, without labels once
+    assert {name for entry in ahead.entries for name in entry.cells} == {"guess", "macs"}
+    later = ask(predictor=None, predictors=world.folder / "folds")
+    assert later.computed == 3 * 2 + 1  # the head alone
+    assert set(later.entries[0].cells) == {"head", "guess", "macs"}
+    assert ask().computed == 0  # the same weights, as a predictor that is no fold
+    assert (
+        ask("unseen-task", tasks=TOP1).computed == 0
+    )  # the same labels and test networks in another protocol
+
+
+def test_what_was_ahead_is_what_comes_after(ask, tmp_path):
+    (before,) = plain(ask(predictor=None, baselines_only=True))
+    (tmp_path / "bench" / "results.jsonl").unlink()
+    (after,) = plain(ask())
+    assert {name: after["methods"][name] for name in before["methods"]} == before["methods"]
+
+
+def test_a_fold_that_is_not_trained_is_passed_over(ask, world, tmp_path):
+    (tmp_path / "folds" / "fold-1").mkdir(parents=True)
+    with pytest.raises(AiopError, match="holds no predictor of a fold"):
+        ask(predictor=None, predictors=tmp_path / "folds")
+
+
+def test_without_tasks_the_representative_ones_are_asked(ask, world, tmp_path):
+    plans = tmp_path / "plans"
+    (plans / "tables").mkdir(parents=True)
+    for path in (world.plans / "tables").iterdir():
+        (plans / "tables" / path.name).symlink_to(path)
+    text = (world.plans / "plan.yaml").read_text()
+    (plans / "plan.yaml").write_text(f"{text}\nrepresentative: ['{JIGSAW}']\n")
+
+    def asked(**more):
+        return {
+            entry.task for entry in ask("unseen-task", seeds=1, budgets=[0], protocols=plans, **more).entries
+        }
+
+    assert asked() == {JIGSAW}
+    assert asked(tasks="*") == {JIGSAW, TOP1}
+
+
+def test_baselines_alone_are_given_more_labels(ask, world, tmp_path):
+    plans = tmp_path / "plans"
+    (plans / "tables").mkdir(parents=True)
+    for path in (world.plans / "tables").iterdir():
+        (plans / "tables" / path.name).symlink_to(path)
+    (plans / "plan.yaml").write_text((world.plans / "plan.yaml").read_text() + "\nbeyond: [60]\n")
+    (entry,) = ask(protocols=plans, budgets=None, methods="head,guess").entries
+    assert 60 in entry.cells["guess"]
+    assert 60 not in entry.cells["head"]
+
+
 def test_networks_kept_out_are_asked_of_the_predictor_itself(ask, world):
     (entry,) = ask("unseen-networks").entries
     import aiop

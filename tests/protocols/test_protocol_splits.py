@@ -67,6 +67,31 @@ def test_a_small_table_is_judged_on_what_is_not_labelled(made, monkeypatch):
         assert set(groups[draw]) | set(groups[tested]) == set(groups)
 
 
+def test_a_function_is_judged_and_labelled_once(made, monkeypatch):
+    table, corpus = made
+    # networks that the table itself calls one, two by two
+    monkeypatch.setattr(table, "groups", [str(row // 2) for row in range(len(table))])
+    twins = corpus.hashes_of(table.networks)
+    found = make_split(table, corpus)
+    joined = np.array(joined_groups(table, twins))
+    for rows in (found["test"], *found["draws"]):
+        assert len(set(joined[rows])) == len(rows)
+    assert set(joined[found["copies"]]) <= set(joined[found["test"]])
+    assert sorted([*found["test"], *found["copies"]]) == sorted(split(table, twins)["test"])
+    assert len(found["copies"]) >= len(found["test"])
+
+
+def test_networks_of_a_family_are_different_functions(made, monkeypatch):
+    table, corpus = made
+    monkeypatch.setattr(splits, "_OF_FAMILIES", (NEW,))
+    monkeypatch.setattr(table, "groups", [str(row // 10) for row in range(len(table))])
+    twins = corpus.hashes_of(table.networks)
+    found = make_split(table, corpus)
+    assert sorted([*found["test"], *found["copies"]]) == sorted(split(table, twins)["test"])
+    assert len({twins[row] for row in found["test"]}) == len(found["test"])
+    assert len({table.groups[row] for row in found["test"]}) < len(found["test"])
+
+
 def test_the_same_table_gives_the_same_file(made):
     assert make_split(*made) == make_split(*made)
 
