@@ -29,7 +29,8 @@ COST_DOMAINS = ("latency", "energy", "throughput", "training-time", "training-th
 
 _FALLING = ("throughput", "training-throughput")
 _ACTIVATIONS = GRAPH_FEATURES.index("log_activations")
-_ELSEWHERE, _HOME_QUALITY, _HOME_COSTS = 0.5, 3.0, 1.0
+# What sources count against size, in tasks of quality and of cost: those of other spaces, those of their own.
+_ELSEWHERE, _HOME = {True: 0.5, False: 1.0}, {True: 3.0, False: 1.0}
 _ROUNDS = 3
 _FLAT = 1e-9
 
@@ -84,11 +85,12 @@ def at_home(views: Views, places: list[int]) -> float:
     return float(np.clip(2.0 - views.remoteness[:, places], 0.0, 1.0).mean())
 
 
-def consensus(size: Array, spaces: list[Array]) -> Array:
+def consensus(size: Array, spaces: list[Array], weight: float = 1.0) -> Array:
     """Return size plus what sources of several spaces say, standardised ranks ``(k, n)`` per space.
 
     Every space has one vote, which its sources share in proportion to how they correlate with the outcome: those that
-    go against it have none. The mean vote, standardised, counts half its `reliability` times as much as size.
+    go against it have none. The mean vote, standardised, counts ``weight`` times its `reliability`
+    as much as size.
     """
     shares = [np.ones(len(ranks)) for ranks in spaces]
     found = size
@@ -99,7 +101,7 @@ def consensus(size: Array, spaces: list[Array]) -> Array:
         trust = reliability(np.array(votes))
         if not trust:
             return size
-        found = size + _ELSEWHERE * trust * _standard(np.mean(votes, axis=0))
+        found = size + weight * trust * _standard(np.mean(votes, axis=0))
         shares = [np.maximum(0.0, ranks @ found) for ranks in spaces]
     return found
 
@@ -110,7 +112,8 @@ def zero_label_ranks(views: Views, sign: int = 1, *, quality: bool = True) -> Ar
     Three things speak, those of quality or those of cost, in standardised ranks:
 
     - *size*: `size_ranks`, of sign ``sign``;
-    - *elsewhere*: the `consensus` of size and the sources learnt in spaces unlike these networks;
+    - *elsewhere*: the `consensus` of size and the sources learnt in spaces unlike these networks, which count half as
+      much as size in tasks of quality, as much in tasks of cost;
     - *home*: the mean of the sources of the spaces these networks are from, as far as `at_home` tells; they count
       three times as much as all of the above, less where they disagree; in tasks of cost as much, since devices
       differ by more than spaces do.
@@ -128,11 +131,11 @@ def zero_label_ranks(views: Views, sign: int = 1, *, quality: bool = True) -> Ar
         for space, places in groups.items()
     }
     home = {space: at_home(views, places) for space, places in groups.items()}
-    found = _standard(consensus(size, [ranks[space] for space in groups if home[space] < 0.5]))
+    foreign = [ranks[space] for space in groups if home[space] < 0.5]
+    found = _standard(consensus(size, foreign, _ELSEWHERE[quality]))
     if total := sum(home.values()):
         known = np.sum([home[space] * ranks[space].mean(axis=0) for space in groups], axis=0) / total
-        weight = _HOME_QUALITY if quality else _HOME_COSTS
-        found = found + weight * max(home.values()) * known
+        found = found + _HOME[quality] * max(home.values()) * known
     return np.asarray(found)
 
 

@@ -106,7 +106,7 @@ def test_costs_are_ranked_by_sources_of_cost_and_rates_are_turned():
     outputs = np.stack([latency, -latency, rng.normal(size=COUNT)], axis=1)
     sources = ("latency/a/phone", "throughput/b/gpu", "classification/c/x")
     seen = views(outputs, sources)
-    assert spearmanr(zero_label_ranks(seen, 1, quality=False), latency)[0] > 0.3
+    assert spearmanr(zero_label_ranks(seen, 1, quality=False), latency)[0] > 0.55
     assert zero_label_ranks(seen, -1, quality=False) == pytest.approx(-zero_label_ranks(seen, quality=False))
 
 
