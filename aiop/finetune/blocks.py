@@ -12,18 +12,19 @@ from aiop.errors import AiopError
 from aiop.finetune.views import Views
 from aiop.graph_ir.structure import STRUCTURE_PARTS
 
-__all__ = ["BLOCKS", "Block", "costs_of", "raw_block"]
+__all__ = ["BLOCKS", "Block", "costs_of", "home_sources", "raw_block"]
 
 Array = npt.NDArray[Any]
 
-BLOCKS = ("costs", "graph", "embedding", "outputs", "structure")
-"""``costs``: log2 of MACs and parameters; the others are the fields of `Views`, counts of ``structure`` as log2 of one
-plus the count."""
+BLOCKS = ("costs", "graph", "embedding", "outputs", "home", "structure")
+"""``costs``: log2 of MACs and parameters; ``home``: outputs of the sources that were learnt on networks like the
+labelled ones; the others are the fields of `Views`, counts of ``structure`` as log2 of one plus the count."""
 
 _SPARSE = ("structure",)
 """Blocks of many columns of which few vary among some labelled networks: the others are not kept."""
 
 _CLIP = 4.0
+_NEAR = 1.5
 _FLAT = 1e-6
 _FLOOR = 0.02  # squared correlation that every column is granted
 
@@ -54,6 +55,8 @@ def _given(views: Views, name: str, columns: Array | None) -> Array:
         given = costs_of(views)
     elif name == "structure" and views.structure is None:
         given = np.zeros((len(views), 0), np.uint8)
+    elif name == "home":
+        given = views.outputs
     else:
         given = np.asarray(getattr(views, name))
     if columns is None:
@@ -97,7 +100,9 @@ class Block:
         columns = np.arange(raw.shape[1])
         if name in _SPARSE:
             columns = np.flatnonzero(np.ptp(raw, axis=0) > 0)
-            raw = raw[:, columns]
+        elif name == "home":
+            columns = np.flatnonzero(home_sources(views))
+        raw = raw[:, columns]
         deviation = raw.std(axis=0)
         varies = deviation > _FLAT * np.maximum(1.0, np.abs(raw).max(axis=0, initial=0.0))
         scale = np.where(varies, 1.0 / np.where(varies, deviation, 1.0), 0.0)
@@ -138,6 +143,13 @@ class Block:
             "scale": self.scale,
             "stretch": self.stretch,
         }
+
+
+def home_sources(views: Views) -> Array:
+    """Return which sources were learnt on networks like these, ``(S,)``: most are near enough."""
+    if views.remoteness is None or not len(views):
+        return np.zeros(len(views.sources), bool)
+    return np.asarray(np.median(views.remoteness, axis=0) <= _NEAR)
 
 
 def _parts(name: str, columns: Array) -> Array:

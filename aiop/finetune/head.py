@@ -11,6 +11,7 @@ import numpy.typing as npt
 from aiop.errors import AiopError, suggest
 from aiop.finetune.calibration import Neighbourhood
 from aiop.finetune.combination import combine, cross_combined, honest_quantile, prior_weights
+from aiop.finetune.expectation import Expectation
 from aiop.finetune.label_scale import LabelScale, check_labels
 from aiop.finetune.members import MEMBERS, Member
 from aiop.finetune.monotone import Monotone
@@ -118,6 +119,8 @@ class FewShotHead:
         if not len(labels):
             self._rank_only(views)
             return self
+        self._expectation = Expectation.fit(views, quality=self.quality)
+        views = self._expectation.added(views)
         self._scale = LabelScale.fit(labels, self.transform)
         targets = self._scale.forward(labels)
         for name in self.members:
@@ -212,6 +215,7 @@ class FewShotHead:
             arrays |= {f"member/{name}/{key}": array for key, array in found.items()}
         document |= {
             "scale": self._scale.to_dict(),
+            "expectation": self._expectation.to_dict(),
             "share": self._calibration.share,
             "reach": self._reach if np.isfinite(self._reach) else None,
             "limits": {name: near.limit for name, near in self._near.items()},
@@ -247,6 +251,7 @@ class FewShotHead:
         if not head.count_:
             return head
         head._scale = LabelScale(**document["scale"])
+        head._expectation = Expectation.from_dict(document["expectation"])
         head._calibration = Monotone(
             arrays["calibration/knots"], arrays["calibration/values"], float(document["share"])
         )
@@ -268,6 +273,7 @@ class FewShotHead:
 
     def _targets(self, views: Views) -> Array:
         total = np.zeros(len(views))
+        views = self._expectation.added(views)
         for name, member in self._fitted.items():
             if self.weights_[name] > 0:
                 total += self.weights_[name] * member.predict(views)

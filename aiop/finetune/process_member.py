@@ -22,11 +22,14 @@ LARGEST = 4000
 
 _EACH, _FOLDS, _ANEW, _CLOSED = 12, 12, 60, 500
 _FEW, _BEYOND = 4, 1.0
+_SLOPE = 0.5  # deviations of the labels per deviation of what is expected
 
 
 @dataclass(eq=False)
 class ProcessMember:
     """An additive Gaussian process; with ``warp`` of targets bent towards a normal distribution.
+
+    Where it is ``expecting`` its mean, before labels, is half of `Views.expected`.
 
     What it predicts stays within a deviation of the range of the targets.
 
@@ -43,6 +46,7 @@ class ProcessMember:
 
     components: tuple[Component, ...] = ()
     warped = False
+    expecting = False
 
     @classmethod
     def fit(cls, views: Views, targets: Array, *, seed: int, sign: int) -> Self:
@@ -65,6 +69,8 @@ class ProcessMember:
 
     @classmethod
     def _fit(cls, views: Views, targets: Array, seed: int, hyper: Array | None = None) -> Self:
+        expected = cls._expected(views)
+        targets = targets - expected
         # Linear kernels go on without bound where a network is unlike all labelled ones
         low, high = float(targets.min()) - _BEYOND, float(targets.max()) + _BEYOND
         warp = Warp(1.0, low=low, high=high)
@@ -72,11 +78,17 @@ class ProcessMember:
             warp = Warp.fit(targets)
         process = AdditiveGP.fit(views, warp.forward(targets), cls.components, seed=seed, hyper=hyper)
         found = cls(process, warp, process.held_out, process.deviation.copy())
-        found.held_out = warp.backward(process.held_out)
+        found.held_out = expected + warp.backward(process.held_out)
         return found
 
+    @classmethod
+    def _expected(cls, views: Views) -> Array:
+        if not cls.expecting or views.expected is None:
+            return np.zeros(len(views))
+        return np.asarray(_SLOPE * views.expected)
+
     def predict(self, views: Views) -> Array:
-        return self.warp.backward(self.process.predict(views))
+        return self._expected(views) + self.warp.backward(self.process.predict(views))
 
     def spread(self, views: Views) -> Array:
         """Return the standard deviation expected of a measurement, ``(m,)``."""
@@ -121,6 +133,7 @@ _GRAPH: tuple[Component, ...] = (("graph", "linear"), ("graph", "local"))
 _STRUCTURE: tuple[Component, ...] = (("structure", "linear"), ("structure", "local"))
 _LEARNT: tuple[Component, ...] = (
     ("embedding", "linear"), ("embedding", "local"), ("outputs", "linear"), ("outputs", "local"),
+    ("home", "linear"), ("home", "local"),
 )  # fmt: skip
 
 
@@ -128,6 +141,7 @@ class Process(ProcessMember):
     """The process over all views."""
 
     components = _COSTS + _GRAPH + _STRUCTURE + _LEARNT
+    expecting = True
 
 
 class WarpedProcess(Process):

@@ -30,6 +30,8 @@ class Views:
         inside; None where nobody knows.
     structure: uint8 ``(n, W)``, counts of what operations are among their neighbours
         (`aiop.graph_ir.structure.structure_counts`); None where nobody counted.
+    expected: float64 ``(n,)``, what is expected before a label is seen, in deviations of the labels; a head adds it
+        (`aiop.finetune.expectation`), None elsewhere.
     """
 
     names: tuple[str, ...]
@@ -41,6 +43,7 @@ class Views:
     sources: tuple[str, ...]
     remoteness: Array | None = None
     structure: Array | None = None
+    expected: Array | None = None
 
     def __post_init__(self) -> None:
         count = len(self.names)
