@@ -12,7 +12,7 @@ from aiop.pretrain.config import BackboneConfig
 __all__ = ["CLIP", "Backbone", "ByteDropout", "DirectedLayer", "Standardise", "pool"]
 
 # Standardised features beyond this many deviations say only "far outside": more would be extrapolation.
-CLIP, SEEN = 6.0, 3.0
+CLIP = 6.0
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "silu": nn.SiLU,
@@ -25,16 +25,21 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 class Standardise(nn.Module):
     """(x - mean) / deviation of the training set, clipped; constant features become 0 everywhere.
 
-    Training clips to +-6, evaluation to +-3: linear terms in features go on without bound, and what lies farther out
-    than nearly all of training says little about networks of another kind. The statistics are buffers: they are saved
-    with the weights.
+    The statistics are buffers: they are saved with the weights.
+
+    Args:
+        width: number of features.
+        reach: clips at +- this where a network is looked at; training clips at +-6. Linear terms in features go on
+            without bound, and what lies farther out than nearly all of training says little about networks of another
+            kind.
     """
 
     mean: Tensor
     inverse: Tensor
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, reach: float = CLIP) -> None:
         super().__init__()
+        self.reach = reach
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("inverse", torch.ones(width))
 
@@ -45,7 +50,7 @@ class Standardise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) -> (..., width)."""
-        limit = CLIP if self.training else SEEN
+        limit = CLIP if self.training else self.reach
         return ((x - self.mean) * self.inverse).clamp_(-limit, limit)
 
 
@@ -133,8 +138,8 @@ class Backbone(nn.Module):
         super().__init__()
         self.config = config
         width, act = config.width, _ACTIVATIONS[config.activation]
-        self.standardise_node = Standardise(node_features)
-        self.standardise_graph = Standardise(graph_features)
+        self.standardise_node = Standardise(node_features, config.reach)
+        self.standardise_graph = Standardise(graph_features, config.reach)
         self.op = nn.Embedding(num_ops, width)
         self.node = nn.Linear(node_features, width)
         self.layers = nn.ModuleList(

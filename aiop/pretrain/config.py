@@ -34,6 +34,7 @@ class BackboneConfig:
         dropout: probability, on node updates (in steps of 1/256) and in the MLPs.
         aggregation: ``sum`` over neighbours, or divided by the degree (``mean``) or its root (``sqrt``).
         activation: of every hidden layer.
+        reach: deviations at which standardised features are cut where a network is looked at; training cuts at 6.
     """
 
     width: int = 64
@@ -43,6 +44,7 @@ class BackboneConfig:
     dropout: float = 0.1
     aggregation: Aggregation = "mean"
     activation: Activation = "silu"
+    reach: float = 6.0
 
     def __post_init__(self) -> None:
         at_least(self, 1, "width", "layers", "embedding", "head")
@@ -279,6 +281,7 @@ class PretrainConfig:
         }
         # Through the reader once: a 3 given for 3.0 is the same setting.
         settings = PretrainConfig.from_mapping(self.to_dict()).to_dict()
+        del settings["backbone"]["reach"]
         values = {
             name: value
             for name, value in settings.items()

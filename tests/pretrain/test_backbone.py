@@ -87,6 +87,13 @@ def test_standardise() -> None:
     assert layer(torch.tensor([[1e6, -1e6, 3.0]])).tolist() == [[6.0, -6.0, 0.0]]
 
 
+def test_what_lies_far_out_is_cut_nearer_where_a_network_is_looked_at() -> None:
+    layer = Standardise(2, reach=2.5)
+    far = torch.tensor([[1e6, -4.0]])
+    assert layer.train()(far).tolist() == [[6.0, -4.0]]
+    assert layer.eval()(far).tolist() == [[2.5, -2.5]]
+
+
 def test_predictions_do_not_depend_on_the_batch() -> None:
     network, items = module(), graphs()
     together = network(collate(items))

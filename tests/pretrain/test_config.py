@@ -100,6 +100,8 @@ def test_the_hash_covers_what_decides_the_weights() -> None:
     assert PretrainConfig(out="elsewhere", checkpoint_seconds=1.0, threads=2).training_hash() == base
     # a checkpoint's data are compared themselves
     assert PretrainConfig(exclude=("latency/*",), most_graphs=100).training_hash() == base
+    assert PretrainConfig(backbone=BackboneConfig(reach=3.0)).training_hash() == base
+    assert PretrainConfig(backbone=BackboneConfig(width=32)).training_hash() != base
     assert PretrainConfig(balance_power=0.5).training_hash() != base
     assert PretrainConfig(lr=0.1).training_hash() != base
     assert PretrainConfig(backbone=BackboneConfig(dropout=0.2)).training_hash() != base
