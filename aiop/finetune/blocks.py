@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from aiop.errors import AiopError
+from aiop.finetune.costs import log_costs
 from aiop.finetune.views import Views
 from aiop.graph_ir.structure import STRUCTURE_PARTS
 
-__all__ = ["BLOCKS", "Block", "costs_of", "home_sources", "raw_block"]
+__all__ = ["BLOCKS", "Block", "home_sources", "raw_block"]
 
 Array = npt.NDArray[Any]
 
@@ -27,11 +28,6 @@ _CLIP = 4.0
 _NEAR = 1.5
 _FLAT = 1e-6
 _FLOOR = 0.02  # squared correlation that every column is granted
-
-
-def costs_of(views: Views) -> Array:
-    """Return log2 of one plus MACs and parameters, ``(n, 2)``."""
-    return np.log2(1.0 + np.stack([views.macs, views.params], axis=1))
 
 
 def raw_block(views: Views, name: str, columns: Array | None = None) -> Array:
@@ -52,7 +48,7 @@ def raw_block(views: Views, name: str, columns: Array | None = None) -> Array:
 def _given(views: Views, name: str, columns: Array | None) -> Array:
     """Columns of a view as they are stored."""
     if name == "costs":
-        given = costs_of(views)
+        given = log_costs(views)
     elif name == "structure" and views.structure is None:
         given = np.zeros((len(views), 0), np.uint8)
     elif name == "home":

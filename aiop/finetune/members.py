@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from aiop.finetune.blocks import costs_of
+from aiop.finetune.costs import log_costs
 from aiop.finetune.network_member import NetworkMember
 from aiop.finetune.process_member import CountingProcess, Process, Ridge, WarpedProcess
 from aiop.finetune.tree_member import TreeMember
@@ -63,7 +63,7 @@ class CostMember:
 
     @classmethod
     def fit(cls, views: Views, targets: Array, *, seed: int, sign: int) -> Self:
-        costs = costs_of(views)
+        costs = log_costs(views)
         deviation = costs.std(axis=0)
         scale = np.where(deviation > 1e-6, 1.0 / np.where(deviation > 1e-6, deviation, 1.0), 0.0)
         found = cls(costs.mean(axis=0), scale, 0.0, np.zeros(len(targets)))
@@ -80,7 +80,7 @@ class CostMember:
         return self.slope * self._trend(views)
 
     def _trend(self, views: Views) -> Array:
-        return np.asarray(np.clip((costs_of(views) - self.centre) * self.scale, -4.0, 4.0).mean(axis=1))
+        return np.asarray(np.clip((log_costs(views) - self.centre) * self.scale, -4.0, 4.0).mean(axis=1))
 
     def to_state(self) -> State:
         return {"centre": self.centre, "scale": self.scale}, {"slope": self.slope}

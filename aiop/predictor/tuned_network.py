@@ -70,11 +70,6 @@ class TunedNetwork(nn.Module):
             if mode == "all"
         }
 
-    @property
-    def start(self) -> dict[str, Tensor]:
-        """The pretrained weights by the names of those that are trained."""
-        return self._start
-
     def train(self, mode: bool = True) -> TunedNetwork:
         """As of any module; a backbone that stays as it is has no dropout either."""
         super().train(mode)

@@ -49,7 +49,6 @@ class TuningSettings:
     batch_size: graphs per step.
     rate, output_rate: the largest learning rates, of everything and of the output.
     ranking: weight of the ranking loss beside that of the regression loss.
-    pull: of the weights towards the pretrained ones (L2-SP, Li et al. 2018), as weight decay is towards 0.
     node_noise, graph_dropout: as in pretraining.
     average: decay of the moving average of the weights.
     """
@@ -61,7 +60,6 @@ class TuningSettings:
     rate: float = 1e-2
     output_rate: float = 1e-3
     ranking: float = 1.0
-    pull: float = 0.0
     node_noise: float = 0.1
     graph_dropout: float = 0.5
     average: float = 0.98
@@ -89,6 +87,7 @@ def tune_to(
     from rich.progress import Progress
 
     chosen, transform = check_mode(mode), labelled.labels.task.transform
+    _check_enough(len(labelled.values))  # before there is a bar
     targets = LabelScale.fit(labelled.values, transform).forward(labelled.values)
     with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
         task = bar.add_task("tuning", total=1.0)
@@ -128,17 +127,14 @@ def tune(
         AiopError: for fewer than 20 labels.
     """
     count = len(graphs)
-    if count < LEAST_TUNED:
-        raise AiopError(
-            f"{count} labels are too few to tune a network to: give at least {LEAST_TUNED}, or fit without tuning"
-        )
+    _check_enough(count)
     folds = _folds(marks or [str(row) for row in range(count)], seed)
     held_out = np.empty(count)
     changes, starts = [], []
     threads = torch.get_num_threads()
     torch.set_num_threads(
         1
-    )  # graphs this few gain nothing from more, and the last digits depend on their number
+    )  # so few graphs gain nothing from more, and the last digits depend on their number
     try:
         with torch.random.fork_rng(devices=[]):
             for fold in range(FOLDS):
@@ -162,6 +158,13 @@ def tune(
     finally:
         torch.set_num_threads(threads)
     return tuned, held_out
+
+
+def _check_enough(labels: int) -> None:
+    if labels < LEAST_TUNED:
+        raise AiopError(
+            f"{labels} labels are too few to tune a network to: give at least {LEAST_TUNED}, or fit without tuning"
+        )
 
 
 def _folds(marks: Sequence[str], seed: int) -> Array:
@@ -195,18 +198,12 @@ class _Run:
             if parameter.requires_grad and not name.startswith("output")
         ]
         self.trained = [*others, *outputs]
-        self.rates = [settings.rate, settings.output_rate]
         groups = [{"params": others, "lr": settings.rate}, {"params": outputs, "lr": settings.output_rate}]
         self.optimizer = torch.optim.AdamW(
             [group for group in groups if group["params"]], weight_decay=0.0, fused=True
         )
         self.rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.averaged = copy.deepcopy(network).eval().requires_grad_(False)
-        self.pulled = [
-            (parameter, network.start[name])
-            for name, parameter in network.named_parameters()
-            if name in network.start and settings.pull
-        ]
 
     def train(self, advance: Callable[[float], None]) -> TunedNetwork:
         """Return the averaged network after the last step."""
@@ -222,7 +219,7 @@ class _Run:
             share = warm * 0.5 * (1 + math.cos(math.pi * step / steps))
             for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
                 group["lr"] = rate * share
-            self._step(rows, share)
+            self._step(rows)
             decay = min(self.settings.average, (1 + step) / (10 + step))
             with torch.no_grad():
                 for average, parameter in zip(
@@ -232,7 +229,7 @@ class _Run:
             advance(1.0 / (FOLDS * steps))
         return self.averaged
 
-    def _step(self, rows: list[int], share: float) -> None:
+    def _step(self, rows: list[int]) -> None:
         targets = self.targets[rows]
         said = self._said(rows)[:, None]
         loss = regression_loss(said, targets) + self.settings.ranking * ranking_loss(said, targets)
@@ -240,9 +237,6 @@ class _Run:
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.trained, _CLIP)
         self.optimizer.step()
-        with torch.no_grad():
-            for parameter, start in self.pulled:
-                parameter.lerp_(start, min(1.0, self.settings.pull * self.settings.rate * share))
 
     def _said(self, rows: list[int]) -> Tensor:
         if self.network.mode == "heads":
@@ -253,6 +247,8 @@ class _Run:
     @torch.no_grad()
     def _start(self, targets: Array) -> Tensor:
         """Let the output begin as ridge regression on the embeddings, which are returned, (n, D)."""
+        from sklearn.linear_model import RidgeCV
+
         network = self.network.eval()
         parts = [self.graphs[start : start + 128] for start in range(0, len(self.graphs), 128)]
         embeddings = torch.cat([network.embed(collate(part)) for part in parts])
@@ -260,24 +256,11 @@ class _Run:
         network.centre.copy_(embeddings.mean(dim=0))
         network.inverse.copy_(torch.where(deviation > 1e-4, 1 / deviation.clamp(min=1e-4), 0.0))
         seen = ((embeddings - network.centre) * network.inverse).double().numpy()
-        weights = torch.from_numpy(_ridge(seen, targets - targets.mean()).astype(np.float32))
+        ridge = RidgeCV(_PENALTIES).fit(seen, targets)  # the penalty of the least leave-one-out error
+        weights = torch.from_numpy(ridge.coef_.astype(np.float32))
         network.output.weight[0, : len(weights)] = weights
         network.output.bias.fill_(float(targets.mean()))
         return embeddings
-
-
-def _ridge(matrix: Array, targets: Array) -> Array:
-    """Return weights ``(D,)`` for centred columns ``(n, D)``, with the penalty of the least leave-one-out error."""
-    left, sizes, right = np.linalg.svd(matrix, full_matrices=False)
-    along = left.T @ targets
-    best, weights = np.inf, np.zeros(matrix.shape[1])
-    for penalty in _PENALTIES:
-        share = sizes**2 / (sizes**2 + penalty)
-        leverage = (left**2 * share).sum(axis=1) + 1.0 / len(targets)
-        errors = (targets - left @ (share * along)) / np.clip(1.0 - leverage, 1e-6, None)
-        if (error := float((errors**2).mean())) < best:
-            best, weights = error, right.T @ (sizes / (sizes**2 + penalty) * along)
-    return np.asarray(weights)
 
 
 class TunedHead:

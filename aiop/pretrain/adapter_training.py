@@ -25,15 +25,15 @@ from aiop.pretrain.adapter_batches import AdapterShare, share_batch
 from aiop.pretrain.adapter_groups import adapter_groups
 from aiop.pretrain.adapters import AdapterGroup, GroupAdapter
 from aiop.pretrain.ahead import read_ahead
-from aiop.pretrain.checkpoint import load_checkpoint, save_checkpoint, under
+from aiop.pretrain.checkpoint import resume_checkpoint, save_checkpoint, under
 from aiop.pretrain.config import PretrainConfig
 from aiop.pretrain.evaluation import Scores, embed_rows, mean_score, score
 from aiop.pretrain.losses import ranking_loss, regression_loss
 from aiop.pretrain.module import PredictorModule
 from aiop.pretrain.preparation import balance, choose_device, linked
 from aiop.pretrain.reporting import RunLog, RunProgress
-from aiop.pretrain.sampling import BatchPlan, shares
-from aiop.pretrain.schedule import learning_rate
+from aiop.pretrain.sampling import BatchPlan, corpus_shares
+from aiop.pretrain.schedule import CheckpointClock, adamw, learning_rate
 from aiop.pretrain.sets import TrainingSet
 from aiop.pretrain.targets import LabelScaler
 
@@ -109,10 +109,9 @@ class _AdapterRun:
         self.steps = config.adapters.steps
         self.targets = linked(scalers, kept, module.costs)
         sizes = [len(item.train) for item in kept]
-        factors = [config.sampling_weights.get(item.name, 1.0) for item in kept]
         self.plan = BatchPlan(
             sizes,
-            shares(sizes, config.sampling_power, factors),
+            corpus_shares(config, kept),
             config.batch_size,
             self.steps,
             config.seed,
@@ -132,14 +131,7 @@ class _AdapterRun:
         module.adapters.eval().requires_grad_(False)
         self.trained = [dict(adapter.requires_grad_(True).named_parameters()) for adapter in self.adapters]
         every = [parameter for parameters in self.trained for parameter in parameters.values()]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for p in every if p.ndim > 1], "weight_decay": config.weight_decay},
-                {"params": [p for p in every if p.ndim <= 1], "weight_decay": 0.0},
-            ],
-            lr=config.adapters.lr,
-            fused=True,
-        )
+        self.optimizer = adamw(every, config.adapters.lr, config.weight_decay)
         weights = None
         if config.balance != "labels":
             weights = balance(kept, names, config.balance, config.balance_power).to(self.device)
@@ -158,7 +150,7 @@ class _AdapterRun:
     def loop(self, progress: bool, on_step: Callable[[int, float], None] | None) -> None:
         config = self.config
         log = RunLog(self.out / LOG, self.step)
-        started = saved = time.monotonic()
+        started, clock = time.monotonic(), CheckpointClock(config)
         before = self.seconds
         with RunProgress(self.steps, self.step, progress, "adapters") as bar:
             for whole, parts in read_ahead(self._assemble, self.step, self.steps):
@@ -174,11 +166,9 @@ class _AdapterRun:
                     record = self._evaluate()
                     log.write(record)
                     bar.scores(record["adapters"])
-                due = config.checkpoint_every and self.step % config.checkpoint_every == 0
-                late = config.checkpoint_seconds and time.monotonic() - saved > config.checkpoint_seconds
-                if due or late or last:
+                if clock.due(self.step, last):
                     self.save()
-                    saved = time.monotonic()
+                    clock.saved()
                 if on_step is not None:
                     on_step(self.step, loss)
 
@@ -302,15 +292,14 @@ class _AdapterRun:
         save_checkpoint(self.out / CHECKPOINT, tensors, place | self._identity())
 
     def resume(self) -> None:
-        path = self.out / CHECKPOINT
-        if not path.exists():
+        found = resume_checkpoint(
+            self.out / CHECKPOINT,
+            self._identity,
+            "of adapters with other {key}: delete it to train them anew",
+        )
+        if found is None:
             return
-        tensors, state = load_checkpoint(path)
-        for key, value in self._identity().items():
-            if state.get(key) != value:
-                raise AiopError(
-                    f"checkpoint {path} is of adapters with other {key}: delete it to train them anew"
-                )
+        tensors, state = found
         self.module.adapters.load_state_dict(under(tensors, "averaged/"))
         for number, (adapter, trained) in enumerate(zip(self.adapters, self.trained, strict=True)):
             adapter.load_state_dict(under(tensors, f"adapters/{number}/"))

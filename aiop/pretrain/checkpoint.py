@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from aiop.errors import AiopError
 from aiop.graph_ir.tensor_file import atomic_path, read_header
 
-__all__ = ["SCHEMA", "load_checkpoint", "save_checkpoint", "save_tensors", "under"]
+__all__ = ["SCHEMA", "load_checkpoint", "resume_checkpoint", "save_checkpoint", "save_tensors", "under"]
 
 SCHEMA = 1
 
@@ -52,6 +52,23 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise AiopError(
             f"checkpoint {path} is not one of this version ({error}): delete it to train from the start"
         ) from None
+
+
+def resume_checkpoint(
+    path: Path, identity: Callable[[], Mapping[str, str]], otherwise: str
+) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Read the checkpoint of a run of this ``identity``, which is asked for where there is one; else None.
+
+    Raises:
+        AiopError: for a damaged file, and one of another run: ``otherwise`` says so, with ``{key}`` for what differs.
+    """
+    if not path.exists():
+        return None
+    tensors, state = load_checkpoint(path)
+    for key, value in identity().items():
+        if state.get(key) != value:
+            raise AiopError(f"checkpoint {path} is {otherwise.format(key=key)}")
+    return tensors, state
 
 
 def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -7,17 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BatchPlan", "shares"]
+if TYPE_CHECKING:
+    from aiop.pretrain.config import PretrainConfig
+    from aiop.pretrain.sets import TrainingSet
+
+__all__ = ["BatchPlan", "corpus_shares", "shares"]
 
 
 def shares(sizes: Sequence[int], power: float, factors: Sequence[float] | None = None) -> NDArray[np.float64]:
     """The share of every corpus in the batches: proportional to size ** power * factor, summing to 1."""
     weights = np.asarray(sizes, dtype=np.float64) ** power * np.asarray(factors or [1.0] * len(sizes))
     return np.asarray(weights / weights.sum())
+
+
+def corpus_shares(config: PretrainConfig, sets: Sequence[TrainingSet]) -> NDArray[np.float64]:
+    """The `shares` (K,) of the corpora of a run, as its settings ask for."""
+    factors = [config.sampling_weights.get(item.name, 1.0) for item in sets]
+    return shares([len(item.train) for item in sets], config.sampling_power, factors)
 
 
 class BatchPlan:

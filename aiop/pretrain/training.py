@@ -19,7 +19,7 @@ from aiop.errors import AiopError
 from aiop.graph_ir.batch import collate
 from aiop.graph_ir.features import VOCABULARY
 from aiop.pretrain.ahead import read_ahead
-from aiop.pretrain.checkpoint import load_checkpoint, save_checkpoint, under
+from aiop.pretrain.checkpoint import resume_checkpoint, save_checkpoint, under
 from aiop.pretrain.config import PretrainConfig
 from aiop.pretrain.evaluation import Scores, embed_rows, mean_score, score
 from aiop.pretrain.module import PredictorModule
@@ -27,8 +27,8 @@ from aiop.pretrain.objective import Objective, StepData
 from aiop.pretrain.preparation import balance, choose_device, descriptions, fit_scalers, fit_statistics, scale
 from aiop.pretrain.pretext import PathTargets, Pretext
 from aiop.pretrain.reporting import EventLog, RunLog, RunProgress
-from aiop.pretrain.sampling import BatchPlan, shares
-from aiop.pretrain.schedule import learning_rate
+from aiop.pretrain.sampling import BatchPlan, corpus_shares
+from aiop.pretrain.schedule import CheckpointClock, adamw, learning_rate
 from aiop.pretrain.sets import TrainingResult, TrainingSet
 from aiop.pretrain.targets import Target
 from aiop.pretrain.watching import WatchedSet, watched_ranks
@@ -106,8 +106,7 @@ class _Run:
                 f"sampling_weights names {sorted(unknown)[0]!r}, which is no corpus of the run: remove it"
             )
         sizes = [len(item.train) for item in sets]
-        factors = [config.sampling_weights.get(item.name, 1.0) for item in sets]
-        self.shares = shares(sizes, config.sampling_power, factors)
+        self.shares = corpus_shares(config, sets)
         self.steps = config.steps or max(1, round(config.epochs * sum(sizes) / config.batch_size))
         self.plan = BatchPlan(
             sizes, self.shares, config.batch_size, self.steps, config.seed, single=config.mixing == "single"
@@ -137,16 +136,7 @@ class _Run:
         self.trained = dict(self.module.named_parameters())
         if pretext is not None:
             self.trained |= {f"pretext.{name}": parameter for name, parameter in pretext.named_parameters()}
-        matrices = [parameter for parameter in self.trained.values() if parameter.ndim > 1]
-        vectors = [parameter for parameter in self.trained.values() if parameter.ndim <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": config.weight_decay},
-                {"params": vectors, "weight_decay": 0.0},
-            ],
-            lr=config.lr,
-            fused=True,
-        )
+        self.optimizer = adamw(self.trained.values(), config.lr, config.weight_decay)
         self.step = 0
         self.seconds = 0.0
         self.history: list[dict[str, Any]] = []
@@ -159,7 +149,7 @@ class _Run:
         config = self.config
         events = EventLog(self.out, self.step) if config.tensorboard else None
         log = RunLog(self.out / LOG, self.step, events)
-        started = saved = time.monotonic()
+        started, clock = time.monotonic(), CheckpointClock(config)
         before = self.seconds
         with RunProgress(self.steps, self.step, progress) as bar:
             for data in read_ahead(self._assemble, self.step, self.steps):
@@ -172,11 +162,9 @@ class _Run:
                     log.write({"step": self.step, "seconds": round(self.seconds, 2), "loss": loss, **parts})
                 if last or (config.eval_every and self.step % config.eval_every == 0):
                     bar.scores(self._evaluate(log))
-                due = config.checkpoint_every and self.step % config.checkpoint_every == 0
-                late = config.checkpoint_seconds and time.monotonic() - saved > config.checkpoint_seconds
-                if due or late or last:
+                if clock.due(self.step, last):
                     self.save()
-                    saved = time.monotonic()
+                    clock.saved()
                 if on_step is not None:
                     on_step(self.step, loss)
         if events is not None:
@@ -304,15 +292,14 @@ class _Run:
         save_checkpoint(self.out / CHECKPOINT, tensors, place | self._identity())
 
     def resume(self) -> None:
-        path = self.out / CHECKPOINT
-        if not path.exists():
+        found = resume_checkpoint(
+            self.out / CHECKPOINT,
+            self._identity,
+            "of a run with other {key}: delete it, or choose another `out` folder",
+        )
+        if found is None:
             return
-        tensors, state = load_checkpoint(path)
-        for key, value in self._identity().items():
-            if state.get(key) != value:
-                raise AiopError(
-                    f"checkpoint {path} is of a run with other {key}: delete it, or choose another `out` folder"
-                )
+        tensors, state = found
         self.module.load_state_dict(under(tensors, "module/"))
         self.averaged.load_state_dict(under(tensors, "averaged/"))
         self.best_weights = {name: tensor.to(self.device) for name, tensor in under(tensors, "best/").items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import numpy.typing as npt
 
 from aiop.errors import AiopError
 from aiop.protocols.code import code_digest
-from aiop.protocols.seen import bench
+from aiop.protocols.seen import bench, written_whole
 from aiop.tasks.corpora import cache_dir
 
 __all__ = ["OtherColumns"]
@@ -64,10 +63,8 @@ def _column(table: str, folder: Path, task: str, rows: Array) -> Array:
             return np.empty(0)
         trees = OtherTasks([names[row] for row in train], {task: labels})
         values = trees.predict([names[row] for row in rows.tolist()])[:, 0]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.stem}.{os.getpid()}.part.npy")
-        np.save(part, values)
-        part.replace(path)
+        with written_whole(path) as part:
+            np.save(part, values)
     return np.asarray(np.load(path))
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +22,7 @@ from aiop.protocols.splits import TableSplit, load_split
 from aiop.tasks.corpora import cache_dir, open_corpus
 from aiop.tasks.tables import Table, load_table, split
 
-__all__ = ["Bench", "Seen", "bench", "look", "plain_views", "see"]
+__all__ = ["Bench", "Seen", "bench", "look", "plain_views", "see", "written_whole"]
 
 Array = npt.NDArray[Any]
 _TEXTS = ("names", "sources")
@@ -115,7 +116,9 @@ def see(holder: Holder, name: str, folder: Path) -> Seen:
         far = predictor.remoteness(views.embedding, views.graph)
         parts = {part: getattr(views, part) for part in _ARRAYS if getattr(views, part) is not None}
         parts |= {"far": np.stack([far[table] for table in far], axis=1)}
-        _write(path, parts | {"sources": np.array(views.sources), "tables": np.array(list(far))})
+        parts |= {"sources": np.array(views.sources), "tables": np.array(list(far))}
+        with written_whole(path) as part:
+            np.savez(part, **parts)
     with np.load(path) as stored:
         arrays = {part: stored[part] for part in (*_ARRAYS, "far") if part in stored}
         sources, tables = tuple(map(str, stored["sources"])), tuple(map(str, stored["tables"]))
@@ -123,11 +126,12 @@ def see(holder: Holder, name: str, folder: Path) -> Seen:
     return Seen(Views(names=names, sources=sources, **arrays), far_from, tables, positions)
 
 
-def _write(path: Path, arrays: dict[str, Array]) -> None:
-    """Write whole or not at all: another process may look for the same file."""
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Give a path of this process alone that takes the place of ``path`` once written: others may look for it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.stem}.{os.getpid()}.part.npz")
-    np.savez(part, **arrays)  # type: ignore[arg-type]
+    part = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
+    yield part
     part.replace(path)
 
 

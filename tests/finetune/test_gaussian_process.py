@@ -14,7 +14,8 @@ from sklearn.gaussian_process.kernels import (
 
 from aiop.errors import AiopError
 from aiop.finetune import gaussian_process
-from aiop.finetune.blocks import Block, costs_of
+from aiop.finetune.blocks import Block
+from aiop.finetune.costs import log_costs
 from aiop.finetune.gaussian_process import AdditiveGP
 from aiop.finetune.views import Views
 from aiop.graph_ir.structure import STRUCTURE_PARTS, STRUCTURE_WIDTH
@@ -122,7 +123,7 @@ def test_a_block_has_rows_of_length_one_and_no_constant_columns():
     rows = block(flat)
     assert (rows[:, 2] == 0).all()
     assert (rows**2).sum(axis=1).mean() == pytest.approx(1.0, abs=0.02)
-    assert costs_of(flat)[0, 0] == pytest.approx(math.log2(1 + flat.macs[0]))
+    assert log_costs(flat)[0, 0] == pytest.approx(math.log2(1 + flat.macs[0]))
 
 
 def test_screening_favours_columns_that_go_with_the_labels():

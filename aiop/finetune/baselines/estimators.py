@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from aiop.errors import AiopError
+from aiop.finetune.baselines.base import Regression
+from aiop.finetune.views import Views
 
-__all__ = ["MOST_OF_A_PROCESS", "Kind", "ranks_averaged", "regressor"]
+__all__ = ["MOST_OF_A_PROCESS", "Kind", "PlainRegression", "ranks_averaged", "regressor"]
 
 Array = npt.NDArray[Any]
 Kind = Literal["ridge", "gp", "trees", "forest", "xgboost"]
@@ -122,3 +124,20 @@ def _boosted(seed: int) -> Any:
         n_estimators=300, max_depth=4, learning_rate=0.05, subsample=0.8, colsample_bytree=0.8, random_state=seed,
         n_jobs=1,
     )  # fmt: skip
+
+
+class PlainRegression(Regression):
+    """A baseline that is one `regressor` of its ``kind`` on a matrix of networks."""
+
+    kind: Kind
+
+    def _fit(self, views: Views, targets: Array) -> None:
+        self._regressor = regressor(self.kind, self.seed)
+        self._regressor.fit(self._matrix(views), targets)
+
+    def _predict(self, views: Views) -> Array:
+        return np.asarray(self._regressor.predict(self._matrix(views)))
+
+    def _matrix(self, views: Views) -> Array:
+        """Return what the regressor sees of n networks, ``(n, D)``."""
+        raise NotImplementedError

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aiop.finetune.baselines.base import Regression, register
-from aiop.finetune.baselines.estimators import Kind, regressor
+from aiop.finetune.baselines.base import register
+from aiop.finetune.baselines.estimators import PlainRegression
 from aiop.finetune.views import Views
 from aiop.graph_ir.features import COSTS, GRAPH_FEATURES
 
@@ -45,15 +45,9 @@ def forest_predict(train: Array, labels: Array, test: Array, *, seed: int = 0, t
     return np.asarray(forest.predict(test))
 
 
-class _OnFeatures(Regression):
-    kind: Kind
-
-    def _fit(self, views: Views, targets: Array) -> None:
-        self._regressor = regressor(self.kind, self.seed)
-        self._regressor.fit(hand_made(views.graph), targets)
-
-    def _predict(self, views: Views) -> Array:
-        return np.asarray(self._regressor.predict(hand_made(views.graph)))
+class _OnFeatures(PlainRegression):
+    def _matrix(self, views: Views) -> Array:
+        return hand_made(views.graph)
 
 
 @register("forest")

@@ -13,10 +13,11 @@ import numpy.typing as npt
 
 from aiop.finetune.baselines.base import Regression, Transform, register
 from aiop.finetune.baselines.codes import code_matrix
-from aiop.finetune.baselines.estimators import Kind, regressor
+from aiop.finetune.baselines.estimators import PlainRegression
+from aiop.finetune.costs import log_costs
 from aiop.finetune.views import Views
 
-__all__ = ["FROM_SCRATCH", "OnCodes", "Perceptron", "coded", "log_costs"]
+__all__ = ["FROM_SCRATCH", "OnCodes", "Perceptron", "coded"]
 
 Array = npt.NDArray[Any]
 
@@ -27,29 +28,19 @@ FROM_SCRATCH = (
 """Names of the baselines that know nothing but codes, costs and labels."""
 
 
-def log_costs(views: Views) -> Array:
-    """Return the logarithms of MACs and parameters, ``(n, 2)``."""
-    return np.log2(1.0 + np.stack([views.macs, views.params], axis=1).astype(np.float64))
-
-
 def coded(views: Views, costs: bool) -> Array:
     """Return the code vectors of networks ``(n, D)``, with `log_costs` as the last two columns where asked for."""
     codes = code_matrix(views.names)
     return np.concatenate([codes, log_costs(views)], axis=1) if costs else codes
 
 
-class OnCodes(Regression):
+class OnCodes(PlainRegression):
     """A plain regressor on codes."""
 
-    kind: Kind
     costs = False
 
-    def _fit(self, views: Views, targets: Array) -> None:
-        self._regressor = regressor(self.kind, self.seed)
-        self._regressor.fit(coded(views, self.costs), targets)
-
-    def _predict(self, views: Views) -> Array:
-        return np.asarray(self._regressor.predict(coded(views, self.costs)))
+    def _matrix(self, views: Views) -> Array:
+        return coded(views, self.costs)
 
 
 @register("code-trees")

@@ -17,7 +17,7 @@ from aiop.errors import AiopError
 from aiop.finetune.baselines.base import Regression, Transform, register
 from aiop.finetune.baselines.codes import code_matrix
 from aiop.finetune.baselines.estimators import Kind, ranks_averaged, regressor
-from aiop.finetune.baselines.on_codes import log_costs
+from aiop.finetune.costs import log_costs
 from aiop.finetune.views import Views
 
 __all__ = ["OtherTasks", "TransferFloor", "TransferProcess"]
