@@ -83,6 +83,8 @@ class Method:
     ranks_only: predictions have no unit: no errors, no intervals.
     scratch: knows nothing but the labels it is given.
     code: digest of the code that it runs; results of other code are not taken for its own.
+    most_draws: of labels; what takes minutes per fit gets fewer.
+    usual_labels: the numbers of labels it is asked for where a call names none; all of the protocol's where empty.
     """
 
     name: str
@@ -92,6 +94,8 @@ class Method:
     scratch: bool = True
     code: str = ""
     ours: bool = field(default=False)
+    most_draws: int | None = None
+    usual_labels: tuple[int, ...] = ()
 
     @property
     def sees(self) -> Literal["predictor", "aio-p", "others", "labels"]:
@@ -130,7 +134,16 @@ def find_methods() -> dict[str, Method]:
     for name, factory in BASELINES.items():
         accepted = inspect.signature(factory).parameters
         if name.startswith(AIO_P):
-            found[name] = Method(name, _aio_p_maker(factory), 2, scratch=False, code=code_digest(_AIO_P))
+            slow = name != AIO_P  # for the 100 epochs of its authors, per task and draw
+            found[name] = Method(
+                name,
+                _aio_p_maker(factory),
+                2,
+                scratch=False,
+                code=code_digest(_AIO_P),
+                most_draws=2 if slow else None,
+                usual_labels=(20,) if slow else (),  # the published number
+            )
             continue
         found[name] = Method(
             name,

@@ -165,13 +165,16 @@ class Run:
         if case.kind == "known":
             alone = method == PREDICTOR or self.methods[method].least_labels == 0
             return [] if draw >= (1 if alone else _DRAWS_OF_ALL) else [ALL]
-        usual = (*BUDGETS, *self.plan.further_budgets(case.task))
+        asked = self.methods[method]
+        if asked.most_draws is not None and draw >= asked.most_draws:
+            return []
+        usual = asked.usual_labels or (*BUDGETS, *self.plan.further_budgets(case.task))
         wanted = set(usual if self.budgets is None else self.budgets)
-        if self.budgets is None and self.methods[method].sees == "labels" and draw < _DRAWS_BEYOND:
-            wanted |= {*self.plan.beyond} if self.methods[method].least_labels else set()
+        if self.budgets is None and asked.sees == "labels" and draw < _DRAWS_BEYOND:
+            wanted |= {*self.plan.beyond} if asked.least_labels else set()
         if draw and not split.tests:
             wanted -= {0}
-        return sorted(budget for budget in wanted if budget >= self.methods[method].least_labels)
+        return sorted(budget for budget in wanted if budget >= asked.least_labels)
 
     def _key(self, case: Case, method: str, draw: int, budget: int) -> Key:
         return Store.key(self._identity(case, method, draw, budget))

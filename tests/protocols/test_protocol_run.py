@@ -1,6 +1,7 @@
 """A protocol from split files to tables, on small tables and a predictor that hardly trained."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 
 from aiop.cli.main import app
 from aiop.errors import AiopError
+from aiop.protocols import bench
 from aiop.protocols.bench import run_protocol
 from aiop.protocols.store import Store
 from aiop.tasks.corpora import cache_dir
@@ -89,7 +91,6 @@ def test_what_is_there_is_not_computed_again(ask, tmp_path):
 
 
 def test_an_interrupted_run_goes_on_and_ends_like_one_that_was_not(ask, tmp_path, monkeypatch):
-    from aiop.protocols import bench
 
     whole = plain(ask())
     (tmp_path / "bench" / "results.jsonl").unlink()
@@ -118,10 +119,6 @@ def test_a_changed_table_is_refused(ask, world, monkeypatch):
 
 
 def test_changed_code_is_computed_again(ask, monkeypatch):
-    from dataclasses import replace
-
-    from aiop.protocols import bench
-
     ask()
     known = bench.find_methods()
     changed = known | {"guess": replace(known["guess"], code="2")}
@@ -208,6 +205,17 @@ def test_baselines_alone_are_given_more_labels(ask, world, tmp_path):
     (entry,) = ask(protocols=plans, budgets=None, methods="head,guess").entries
     assert 60 in entry.cells["guess"]
     assert 60 not in entry.cells["head"]
+
+
+def test_what_takes_long_is_asked_less_often(ask, monkeypatch):
+    known = bench.find_methods()
+    slow = replace(known["guess"], most_draws=1, usual_labels=(20,))
+    monkeypatch.setattr(bench, "find_methods", lambda: known | {"guess": slow})
+    (entry,) = ask(budgets=None, seeds=3).entries
+    assert {labels: cell.draws for labels, cell in entry.cells["guess"].items()} == {20: 1}
+    assert entry.cells["head"][10].draws == 3
+    (entry,) = ask(budgets=[10], seeds=3).entries  # asked for expressly
+    assert entry.cells["guess"][10].draws == 1
 
 
 def test_networks_kept_out_are_asked_of_the_predictor_itself(ask, world):
