@@ -35,7 +35,7 @@ class Expectation:
     @classmethod
     def fit(cls, views: Views, *, quality: bool) -> Self:
         """Choose the sources by n labelled networks."""
-        of_quality = [name.split("/")[0] not in COST_DOMAINS for name in views.sources]
+        of_quality = np.array([name.split("/")[0] not in COST_DOMAINS for name in views.sources], bool)
         columns = np.flatnonzero(home_sources(views) & of_quality) if quality else np.zeros(0, np.int64)
         if not len(columns):
             return cls(columns, 0.0, 0.0)

@@ -54,10 +54,10 @@ def main() -> None:
 def fold_settings(plan: Plan, fold: Fold) -> str:
     """Return the settings of a fold's pretraining as YAML."""
     settings: dict[str, Any] = yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))
+    settings |= plan.settings.get(fold.name, {})
     corpora = fold.corpora(list_tables())
     weights = {name: value for name, value in settings.pop("sampling_weights", {}).items() if name in corpora}
     settings |= {"corpora": corpora, "out": f"../../runs/folds/{fold.name}"}
-    settings |= plan.settings.get(fold.name, {})
     if "steps" in plan.settings.get(fold.name, {}):
         settings["eval_every"] = min(settings.get("eval_every", 0), settings["steps"])
     exclude = plan.exclude(fold)

@@ -45,6 +45,11 @@ def test_nothing_is_expected_without_sources_at_home_or_of_costs(near, quality):
     assert not Expectation.fit(seen, quality=quality).added(seen).expected.any()
 
 
+def test_nothing_is_expected_of_a_predictor_without_sources():
+    alone = views().only([False] * len(SOURCES))
+    assert not Expectation.fit(alone, quality=True).added(alone).expected.any()
+
+
 def test_the_block_of_home_holds_the_sources_that_are_near():
     assert Block.fit(views(), "home", np.zeros(40)).columns.tolist() == [0, 1, 2]
     assert Block.fit(views(near=None), "home", np.zeros(40))(views(near=None)).shape == (40, 0)
