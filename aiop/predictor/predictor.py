@@ -24,6 +24,7 @@ from aiop.graph_ir.batch import Engine, collate
 from aiop.graph_ir.corpus import Corpus
 from aiop.graph_ir.features import COSTS, GRAPH_FEATURES, GraphArrays, encode
 from aiop.graph_ir.structure import structure_counts
+from aiop.predictor.blind import blind, worst_known
 from aiop.predictor.prediction import NetworkPrediction, Prediction
 from aiop.predictor.zero_shot import described_outputs
 from aiop.pretrain.card import SHIPPED, WEIGHTS
@@ -95,6 +96,7 @@ class Predictor:
         self._offsets, self._slopes = (
             np.array([task.extra[key] for task in card.tasks], np.float32) for key in ("offset", "slope")
         )
+        self._worst = worst_known(card.tasks)
         self.blends = [
             Blend(
                 KernelExpert.from_arrays(
@@ -233,7 +235,10 @@ class Predictor:
         self, corpus: Corpus, rows: Array | None = None, *, engine: Engine = "auto"
     ) -> tuple[Array, Array]:
         """Return embeddings ``(n, D)`` and scaled targets ``(n, T)`` of a corpus's rows (all by default)."""
-        return self._rows(corpus, rows, engine, adapted=False)
+        embeddings, scaled = self._rows(corpus, rows, engine, adapted=False)
+        places = range(len(corpus)) if rows is None else rows
+        self._to_worst(scaled, blind(corpus[int(place)] for place in places))
+        return embeddings, scaled
 
     def bounds(self, task: int, scaled: Array, far: Array | None = None) -> tuple[Array, Array]:
         """Return the ends of the interval, in the task's unit, at ``(n,)`` scaled predictions.
@@ -303,6 +308,10 @@ class Predictor:
         scaled *= self._slopes
         scaled += self._offsets
 
+    def _to_worst(self, scaled: Array, unseeing: Array) -> None:
+        """Put networks that do not see their input, bool ``(n,)``, where each task's worst label is, in place."""
+        scaled[unseeing] = np.where(np.isnan(self._worst), scaled[unseeing], self._worst)
+
     def values(self, task: int, scaled: Array) -> Array:
         """Return scaled predictions in the task's unit; shares do not leave 0 to 100%."""
         card = self._card.tasks[task]
@@ -310,8 +319,10 @@ class Predictor:
         return np.clip(values, 0.0, 100.0) if card.unit == "%" else values
 
     def _predict(self, graphs: list[ComputeGraph], wanted: list[int]) -> list[NetworkPrediction]:
-        embeddings, scaled, features = self._forward([encode(graph) for graph in graphs])
+        encoded = [encode(graph) for graph in graphs]
+        embeddings, scaled, features = self._forward(encoded)
         self._adjust(scaled, features, frozenset(wanted))
+        self._to_worst(scaled, blind(encoded))
         remoteness = self.remoteness(embeddings, features)
         macs = np.array([graph.macs for graph in graphs], np.float64)
         rows: list[list[Prediction]] = [[] for _ in graphs]

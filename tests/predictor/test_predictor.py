@@ -43,7 +43,7 @@ def test_cells_are_told_apart(predictor):
     assert strong[CIFAR10].value > 92  # such cells are at 93-94 %
     assert strong[CIFAR10].in_distribution
     # a cell without any path is at chance, 10 %; training holds hardly any, so the interval is wide and says so
-    assert dead[CIFAR10].value < 65
+    assert dead[CIFAR10].value == pytest.approx(10, abs=0.1)
     assert dead[CIFAR10].low < 10 < dead[CIFAR10].high
     assert not dead[CIFAR10].in_distribution
     assert not predictor.predict(CELL)[IMAGENET].in_distribution
