@@ -13,7 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from aiop.errors import AiopError, suggest
-from aiop.pretrain.strict import at_least, between, strict_dataclass
+from aiop.strict import at_least, between, strict_dataclass
 
 __all__ = ["AdapterConfig", "BackboneConfig", "PretrainConfig", "strict_dataclass"]
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from aiop.errors import AiopError, suggest
 
-__all__ = ["at_least", "between", "strict_dataclass"]
+__all__ = ["at_least", "between", "strict_dataclass", "strict_value"]
 
 T = typing.TypeVar("T")
 
@@ -23,16 +23,17 @@ def strict_dataclass(kind: type[T], values: Mapping[str, Any], source: str) -> T
         if name not in hints:
             hint = suggest(str(name), hints)
             raise AiopError(f"{source}: setting {str(name)!r} is unknown{hint}: known are {', '.join(hints)}")
-        built[name] = _convert(value, hints[name], f"{source}: setting {name!r}")
+        built[name] = strict_value(value, hints[name], f"{source}: setting {name!r}")
     return kind(**built)
 
 
-def _convert(value: Any, hint: Any, where: str) -> Any:
+def strict_value(value: Any, hint: Any, where: str) -> Any:
+    """Return ``value`` as what the type ``hint`` asks for; an `AiopError` begins with ``where``."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is types.UnionType or origin is typing.Union:
         if value is None and type(None) in arguments:
             return None
-        return _convert(value, next(item for item in arguments if item is not type(None)), where)
+        return strict_value(value, next(item for item in arguments if item is not type(None)), where)
     if origin is Literal:
         if value in arguments:
             return value
@@ -40,11 +41,17 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
             f"{where} is {value!r}{suggest(str(value), arguments)}: choose one of {', '.join(arguments)}"
         )
     if origin is tuple and isinstance(value, list | tuple):
-        return tuple(_convert(item, arguments[0], where) for item in value)
+        return tuple(strict_value(item, arguments[0], where) for item in value)
     if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping):
-        return {_convert(key, str, where): _convert(item, arguments[1], where) for key, item in value.items()}
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, Mapping):
-        return strict_dataclass(hint, value, where)
+        return {
+            strict_value(key, str, where): strict_value(item, arguments[1], where)
+            for key, item in value.items()
+        }
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if isinstance(value, hint):
+            return value
+        if isinstance(value, Mapping):
+            return strict_dataclass(hint, value, where)
     if hint is float:
         # YAML reads 3e-3 (without a point) as text.
         if isinstance(value, str):
