@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from aiop.errors import AiopError, suggest
 from aiop.finetune.calibration import Neighbourhood
+from aiop.finetune.chance import Chance, ranked_last
 from aiop.finetune.combination import combine, cross_combined, honest_quantile, prior_weights
 from aiop.finetune.expectation import Expectation
 from aiop.finetune.label_scale import LabelScale, check_labels
@@ -30,7 +31,7 @@ Array = npt.NDArray[Any]
 DEFAULT_MEMBERS = ("costs", "ridge", "gp", "gp-warped", "gp-counting", "trees")
 """A perceptron is there too, as ``mlp``: on top of these it changes no rank and takes longer than all of them."""
 
-_VERSION = 2
+_VERSION = 3
 _NEAR = ("graph", "embedding")
 _SPREAD_BY = "gp"
 
@@ -123,6 +124,7 @@ class FewShotHead:
         views = self._expectation.added(views)
         self._scale = LabelScale.fit(labels, self.transform)
         targets = self._scale.forward(labels)
+        self._chance = Chance.fit(views, labels, quality=self.quality, direction=self.direction)
         for name in self.members:
             self._fitted[name] = MEMBERS[name].fit(views, targets, seed=self.seed, sign=self.cost_sign)
         held_out = np.stack([member.held_out for member in self._fitted.values()], axis=1)
@@ -146,8 +148,9 @@ class FewShotHead:
         """
         self._check(views)
         if not self.count_:
-            return zero_label_ranks(views, self.cost_sign, quality=self.quality)
-        return self._scale.backward(self._calibration(self._targets(views)))
+            ranks = zero_label_ranks(views, self.cost_sign, quality=self.quality)
+            return ranked_last(views, ranks, self.direction) if self.quality else ranks
+        return self._chance.applied(views, self._scale.backward(self._calibration(self._targets(views))))
 
     def interval(self, views: Views) -> tuple[Array, Array]:
         """Return low and high ends ``(m,)``, infinite where the labels are too few for the coverage.
@@ -162,9 +165,13 @@ class FewShotHead:
         process = self._fitted.get(_SPREAD_BY)
         spread = process.spread(views) if isinstance(process, ProcessMember) else np.ones(len(views))
         centre = self._calibration(targets)
-        low = np.minimum(targets - self._reach * spread, centre)
-        high = np.maximum(targets + self._reach * spread, centre)
-        return self._scale.backward(low), self._scale.backward(high)
+        low = self._scale.backward(np.minimum(targets - self._reach * spread, centre))
+        high = self._scale.backward(np.maximum(targets + self._reach * spread, centre))
+        value = self._scale.backward(centre)
+        moved = (
+            self._chance.applied(views, value) - value
+        )  # with networks that are put elsewhere goes the interval
+        return low + moved, high + moved
 
     def remoteness(self, views: Views) -> Array:
         """Return how far networks are from the labelled ones, ``(m,)``: 1 is the limit of the inside.
@@ -216,6 +223,7 @@ class FewShotHead:
         document |= {
             "scale": self._scale.to_dict(),
             "expectation": self._expectation.to_dict(),
+            "chance": self._chance.to_dict(),
             "share": self._calibration.share,
             "reach": self._reach if np.isfinite(self._reach) else None,
             "limits": {name: near.limit for name, near in self._near.items()},
@@ -252,6 +260,7 @@ class FewShotHead:
             return head
         head._scale = LabelScale(**document["scale"])
         head._expectation = Expectation.from_dict(document["expectation"])
+        head._chance = Chance(**document["chance"])
         head._calibration = Monotone(
             arrays["calibration/knots"], arrays["calibration/values"], float(document["share"])
         )

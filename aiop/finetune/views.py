@@ -30,6 +30,7 @@ class Views:
         inside; None where nobody knows.
     structure: uint8 ``(n, W)``, counts of what operations are among their neighbours
         (`aiop.graph_ir.structure.structure_counts`); None where nobody counted.
+    blind: bool ``(n,)``, networks that do not depend on their input; None where nobody looked.
     expected: float64 ``(n,)``, what is expected before a label is seen, in deviations of the labels; a head adds it
         (`aiop.finetune.expectation`), None elsewhere.
     """
@@ -43,6 +44,7 @@ class Views:
     sources: tuple[str, ...]
     remoteness: Array | None = None
     structure: Array | None = None
+    blind: Array | None = None
     expected: Array | None = None
 
     def __post_init__(self) -> None:

@@ -203,6 +203,7 @@ def _try(head: TaskHead) -> None:
         params=np.ones(2),
         sources=sources,
         structure=np.zeros((2, STRUCTURE_WIDTH), np.uint8),
+        blind=np.array([False, True]),
     )
     if head.tuned is not None:
         views = with_tuned(views, np.zeros(2))
