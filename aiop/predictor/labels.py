@@ -27,7 +27,16 @@ from aiop.tasks.networks import read
 from aiop.tasks.tables import Table, load_table, split
 from aiop.tasks.task import get_task
 
-__all__ = ["HeadTask", "LabelSource", "LabelledViews", "Labels", "read_labels", "see"]
+__all__ = [
+    "HeadTask",
+    "LabelSource",
+    "LabelledViews",
+    "Labels",
+    "check_cells",
+    "find_task",
+    "read_labels",
+    "see",
+]
 
 Array = npt.NDArray[Any]
 LabelSource = str | Path | Mapping[str, float]
@@ -159,14 +168,14 @@ def read_labels(
     table = load_table(name)
     if metric is None and like is not None and len(table.values) > 1:
         metric = like.name if like.name in table.values else like.metric
-    task_name = _find(table, metric, name)
+    task_name = find_task(table, metric, name)
     task = get_task(task_name)
     if lower and task.direction == "max" and not table.path:
         raise AiopError(f"of {task_name} higher is better, as its benchmark says: leave out --lower")
     values = table.values[task_name]
     known = np.isfinite(values)
     if table.path:
-        _check_cells(table, task_name, name)
+        check_cells(table, task_name, name)
     else:
         mine = np.zeros(len(table), bool)
         mine[split(table, _public_corpus(table).hashes_of(table.networks))[part]] = True
@@ -238,7 +247,7 @@ def _from_mapping(source: Mapping[str, float], metric: str, lower: bool) -> Labe
     )  # fmt: skip
 
 
-def _find(table: Table, metric: str | None, source: str) -> str:
+def find_task(table: Table, metric: str | None, source: str) -> str:
     """Return the name of the task that ``metric`` means: a task, a header, or a header without its unit."""
     spoken = {name: _spellings(name) for name in table.values}
     if metric is None:
@@ -283,7 +292,8 @@ def _spellings(name: str) -> list[str]:
     return list(dict.fromkeys(way for way in ways if way))
 
 
-def _check_cells(table: Table, task: str, source: str) -> None:
+def check_cells(table: Table, task: str, source: str) -> None:
+    """Refuse a column of a user's own table with values that are not finite or contradict each other."""
     if task in table.doubts:
         raise AiopError(
             f'labels {task} of "{source}" are unclear: {table.doubts[task]}; leave cells empty where nothing was '

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
@@ -30,7 +30,7 @@ from aiop.predictor.zero_shot import described_outputs
 from aiop.pretrain.card import SHIPPED, WEIGHTS
 from aiop.pretrain.evaluation import embed_batch, embed_rows
 from aiop.pretrain.module import Ensemble
-from aiop.pretrain.weights_io import Card, load_predictor
+from aiop.pretrain.weights_io import Card, TaskCard, load_predictor, save_predictor
 from aiop.tasks import Task, get_task
 from aiop.tasks.networks import read
 
@@ -88,7 +88,8 @@ class Predictor:
         self.sources = self.names + tuple(
             f"{self.names[column]}{ADAPTED}" for column in module.adapted_columns
         )
-        self._card = card
+        self._card, self._arrays = card, arrays
+        self._described = len(self.names) - sum(len(item.group.columns) for item in module.infused)
         self._order = sorted(range(len(self.names)), key=lambda index: self.names[index])
         self._intervals = [Interval(**_pair(task.extra["interval"])) for task in card.tasks]
         self._trends = [CostTrend.from_dict(task.extra["macs_only"]) for task in card.tasks]
@@ -132,12 +133,35 @@ class Predictor:
             }
             for task in self._card.tasks
         }
+        infusions = self._card.extra.get("infusions")
         return {
             "weights_sha256": self._card.weights_sha256,
             "tables": self._card.tables,
             "config": self._card.config,
             "tasks": tasks,
-        }
+        } | ({"infusions": infusions} if infusions else {})
+
+    @property
+    def infused(self) -> tuple[str, ...]:
+        """Names of the tasks that were infused (`aiop.predictor.infusion`), the last of ``names``."""
+        return self.names[self._described :]
+
+    def task_card(self, task: str) -> TaskCard:
+        """Return what the card says of a task; an unknown one is an `AiopError`."""
+        if task not in self.names:
+            raise AiopError(
+                f"the predictor knows no task {task!r}{suggest(task, self.names)}; list all with `aiop tasks`"
+            )
+        return self._card.tasks[self.names.index(task)]
+
+    def with_task_card(self, card: TaskCard) -> Predictor:
+        """Return this predictor with another card of the task that has its name; networks and views stay."""
+        tasks = tuple(card if task.name == card.name else task for task in self._card.tasks)
+        return Predictor(self.module, replace(self._card, tasks=tasks), self._arrays)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the predictor into a folder, from which `load` reads it, in the place of one that is there."""
+        save_predictor(folder, self.module, self._card, self._arrays)
 
     def match(self, tasks: str = "*") -> list[int]:
         """Return the positions of the tasks that a glob matches, in the order of their names."""
@@ -196,6 +220,7 @@ class Predictor:
             sources=self.sources,
             remoteness=self._far_from_sources(embedding, features),
             structure=structure_counts(encoded),
+            blind=blind(encoded),
         )
 
     def views_corpus(self, corpus: Corpus, rows: Array | None = None, *, engine: Engine = "auto") -> Views:
@@ -203,6 +228,7 @@ class Predictor:
         places = np.arange(len(corpus)) if rows is None else np.asarray(rows, np.int64)
         embedding, scaled = self._rows(corpus, places, engine, adapted=bool(self.module.adapters))
         features = np.asarray(corpus.graph_features()[places])
+        encoded = [corpus[int(place)] for place in places]
         return Views(
             names=tuple(corpus.names[place] for place in places),
             embedding=embedding,
@@ -212,7 +238,8 @@ class Predictor:
             params=np.asarray(corpus.params[places], np.float64),
             sources=self.sources,
             remoteness=self._far_from_sources(embedding, features),
-            structure=structure_counts(corpus[int(place)] for place in places),
+            structure=structure_counts(encoded),
+            blind=blind(encoded),
         )
 
     def zero_shot(self, views: Views, tasks: Sequence[str | Task]) -> Array:
@@ -224,7 +251,9 @@ class Predictor:
             AiopError: an unknown name, views of another predictor, or one that was trained with ``heads: index``.
         """
         given = [get_task(task) if isinstance(task, str) else task for task in tasks]
-        return described_outputs(self.module, self.names, views.embedding, views.graph, given)
+        return described_outputs(
+            self.module, self.names[: self._described], views.embedding, views.graph, given
+        )
 
     def predict_corpus(self, corpus: Corpus, rows: Array | None = None, *, engine: Engine = "auto") -> Array:
         """Return values ``(len(rows), T)`` in each task's unit, tasks in the order of ``names``; no intervals."""

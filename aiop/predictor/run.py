@@ -12,13 +12,11 @@ import numpy.typing as npt
 import torch
 
 from aiop.errors import AiopError
-from aiop.finetune.baselines import CostTrend
-from aiop.finetune.calibration import Interval, Neighbourhood, rescaling
 from aiop.finetune.kernel import LARGEST, KernelExpert
-from aiop.finetune.metrics import scores
 from aiop.graph_ir.features import COSTS, GRAPH_FEATURES
 from aiop.predictor.adapting import adapt_finished, check_finished, judged, of_member
-from aiop.predictor.predictor import COVERAGE, Blend, load
+from aiop.predictor.predictor import Blend, load
+from aiop.predictor.task_cards import neighbourhood_arrays, neighbourhoods, task_card
 from aiop.pretrain.adapter_training import CHECKPOINT, train_adapters
 from aiop.pretrain.config import PretrainConfig
 from aiop.pretrain.data import LabelledCorpus, labelled_corpora
@@ -28,7 +26,6 @@ from aiop.pretrain.targets import LabelScaler, Target
 from aiop.pretrain.training import TrainingResult, train
 from aiop.pretrain.watching import WatchedSet
 from aiop.pretrain.weights_io import Card, TaskCard, save_predictor
-from aiop.tasks import get_task
 from aiop.tasks.tables.table import is_own, load_table
 
 __all__ = ["finish", "pretrain_from_config", "search_from_config"]
@@ -181,21 +178,16 @@ def finish(
             experts[item.name] = {"share": blend.share, "length": blend.expert.length, "tasks": names_of}
             for part, array in blend.expert.arrays().items():
                 arrays[f"{item.name}/expert/{part}"] = torch.from_numpy(array)
-        # Costs are logarithms: a floor of 0.3 counts a change by a fifth even where training never varied.
-        costs = features[:, COSTS]
         groups = ([item.group(row) for row in rows["train"]], [item.group(row) for row in rows["val"]])
-        near = {
-            "embedding": Neighbourhood.fit(train_embeddings, val_embeddings, groups, seed=config.seed),
-            "costs": Neighbourhood.fit(
-                costs[rows["train"]], costs[rows["val"]], groups, floor=0.3, seed=config.seed
-            ),
-        }
+        costs = features[:, COSTS]
+        near = neighbourhoods(
+            (train_embeddings, val_embeddings),
+            (costs[rows["train"]], costs[rows["val"]]),
+            groups,
+            config.seed,
+        )
         limits[item.name] = {kind: found.limit for kind, found in near.items()}
-        for kind, found in near.items():
-            parts = {"mean": np.float32, "axes": np.float32, "references": np.float16}
-            for part, precision in parts.items():
-                array = np.ascontiguousarray(getattr(found, part), precision)
-                arrays[f"{item.name}/{kind}/{part}"] = torch.from_numpy(array)
+        arrays |= neighbourhood_arrays(item.name, near)
         own = item.own_rows("train")
         pool, pool_scaled = rows["val"], val_scaled
         stretched = blend is None or blend.share < 1.0
@@ -207,7 +199,7 @@ def finish(
         for column, target in enumerate(targets):
             if not np.isfinite(item.values[rows["train"], column]).any():
                 continue
-            tasks[target.name] = _task_card(
+            tasks[target.name] = task_card(
                 target.name,
                 scalers[column],
                 item,
@@ -259,38 +251,3 @@ def _expert(
     }
     share = min(losses, key=lambda key: losses[key])
     return Blend(expert, float(share), tuple(columns)) if share else None
-
-
-def _task_card(
-    name: str,
-    scaler: LabelScaler,
-    item: LabelledCorpus,
-    column: int,
-    pool: Array,
-    guess: Array,
-    test: Array,
-    stretched: bool,
-) -> TaskCard:
-    """Calibrate one task on rows ``pool`` and score it on test rows, given scaled predictions of both."""
-    task = get_task(name)
-    labels = item.values[:, column]
-    train = item.own_rows("train")
-    held_out = scaler.transform(labels[pool])
-    groups = [item.group(row) for row in pool]
-    # Only ranking losses stretch; where the kernel expert alone predicts there is nothing to take back.
-    offset, slope = rescaling(guess, held_out, groups) if stretched else (0.0, 1.0)
-    interval = Interval.fit(offset + slope * guess, held_out, COVERAGE, groups)
-    trend = CostTrend.fit(item.macs[train], scaler.transform(labels[train]))
-    measured = labels[item.rows["test"]]
-    values = scaler.inverse(offset + slope * test)
-    found = scores(np.clip(values, 0.0, 100.0) if task.unit == "%" else values, measured)
-    extra = {
-        "corpus": item.name,
-        "labels": int(np.isfinite(labels[train]).sum()),
-        "offset": offset,
-        "slope": slope,
-        "interval": {"centres": interval.centres, "widths": interval.widths},
-        "macs_only": trend.to_dict(),
-    }
-    known = {key: value for key, value in found.items() if np.isfinite(value)}
-    return TaskCard(name, scaler, task.unit, task.direction, known, extra)

@@ -51,6 +51,7 @@ def train_adapters(
     sets: Sequence[TrainingSet],
     names: Sequence[str],
     *,
+    groups: Sequence[AdapterGroup] | None = None,
     progress: bool = True,
     on_step: Callable[[int, float], None] | None = None,
 ) -> list[dict[str, Any]]:
@@ -64,6 +65,7 @@ def train_adapters(
         scalers: of the tasks.
         sets: labelled corpora, whose ``values`` have one column per task.
         names: of the tasks.
+        groups: one per adapter, in the place of those that the settings ask for; they may share tasks.
         progress: show a progress bar on standard error.
         on_step: called after every step with its number (from 1) and its loss; see `aiop.pretrain.training.train`.
 
@@ -75,7 +77,7 @@ def train_adapters(
     """
     for item in sets:
         item.check(len(names))
-    groups = adapter_groups(config.adapters, names, sets)
+    groups = adapter_groups(config.adapters, names, sets) if groups is None else groups
     if config.threads:
         torch.set_num_threads(config.threads)
     device = choose_device(config.device)

@@ -16,6 +16,7 @@ from aiop.pretrain.config import BackboneConfig
 from aiop.pretrain.cost_link import CostLink
 from aiop.pretrain.described_heads import DescribedHeads
 from aiop.pretrain.heads import TaskHeads
+from aiop.pretrain.infused import InfusedTasks
 
 __all__ = ["Ensemble", "PredictorModule", "TrainingPass"]
 
@@ -66,6 +67,7 @@ class PredictorModule(nn.Module):
             self.heads = DescribedHeads(descriptions, *sizes, residual_dropout)
         self.costs = CostLink(num_tasks) if costs else None
         self.adapters = nn.ModuleList()
+        self.infused = nn.ModuleList()
 
     def add_adapters(self, groups: Sequence[AdapterGroup], width: int) -> None:
         """Put new adapters, one per group, in the place of those there are."""
@@ -73,6 +75,27 @@ class PredictorModule(nn.Module):
         self.adapters = nn.ModuleList(
             GroupAdapter(group, self.config, width, graph_features) for group in groups
         )
+
+    def add_infused(self, group: AdapterGroup, width: int, count: int) -> InfusedTasks:
+        """Add tasks that only new adapters know, after those there are; return what is to be trained."""
+        graph_features = len(self.backbone.standardise_graph.mean)
+        added = InfusedTasks(group, self.config, width, count, graph_features)
+        self.infused.append(added)
+        return added
+
+    def with_new_heads(self, tasks: int) -> PredictorModule:
+        """Return a network on the same backbone, not a copy of it, for other tasks, of which its heads say 0."""
+        op, node, graph = (
+            self.backbone.op.num_embeddings,
+            len(self.backbone.standardise_node.mean),
+            len(self.backbone.standardise_graph.mean),
+        )
+        with torch.random.fork_rng(devices=[]):
+            found = PredictorModule(self.config, op, node, graph, tasks)
+        found.backbone = self.backbone
+        for parameter in found.heads.parameters():
+            nn.init.zeros_(parameter)
+        return found
 
     @property
     def adapted_columns(self) -> list[int]:
@@ -82,8 +105,9 @@ class PredictorModule(nn.Module):
 
     @property
     def num_tasks(self) -> int:
-        """Number of tasks T."""
-        return self.heads.num_tasks
+        """Number of tasks T, infused ones included."""
+        infused = (len(cast(InfusedTasks, item).group.columns) for item in self.infused)
+        return self.heads.num_tasks + sum(infused)
 
     @property
     def embedding(self) -> int:
@@ -106,8 +130,13 @@ class PredictorModule(nn.Module):
 
     def embed_and_predict(self, batch: GraphBatch) -> tuple[Tensor, Tensor]:
         """Embeddings (B, D) and scaled labels (B, T) of one pass."""
-        embedding, targets = self._embed(batch)
-        return embedding, targets if self.costs is None else self.costs(targets, batch.graph_features)
+        graph_input = self.backbone.graph_input(batch)
+        states: list[Tensor] | None = [] if self.infused else None
+        embedding = self.backbone.encode_nodes(batch, graph_input, layers=states)[0]
+        labels = self.heads(embedding, graph_input)
+        if self.costs is not None:
+            labels = self.costs(labels, batch.graph_features)
+        return embedding, self._with_infused(labels, batch, states or [], embedding, graph_input)
 
     def embed_and_adapt(self, batch: GraphBatch) -> tuple[Tensor, Tensor]:
         """As ``embed_and_predict``; labels (B, T + A), the last as the adapters see those of ``adapted_columns``."""
@@ -118,9 +147,19 @@ class PredictorModule(nn.Module):
         adapted = torch.cat([targets[:, :0], *found], dim=1)
         if self.costs is not None:
             features = batch.graph_features
-            own = torch.eye(self.num_tasks, device=targets.device)[self.adapted_columns]
+            own = torch.eye(self.heads.num_tasks, device=targets.device)[self.adapted_columns]
             targets, adapted = self.costs(targets, features), self.costs.restore(adapted, features, own)
-        return embedding, torch.cat([targets, adapted], dim=1)
+        labels = self._with_infused(targets, batch, states, embedding, graph_input)
+        return embedding, torch.cat([labels, adapted], dim=1)
+
+    def _with_infused(
+        self, labels: Tensor, batch: GraphBatch, states: list[Tensor], embedding: Tensor, graph_input: Tensor
+    ) -> Tensor:
+        """Scaled labels of the heads' tasks -> those of all tasks, (B, T)."""
+        if not self.infused:
+            return labels
+        found = [item(batch, states, embedding, graph_input) for item in self.infused]
+        return torch.cat([labels, *found], dim=1)
 
     def _embed(self, batch: GraphBatch) -> tuple[Tensor, Tensor]:
         graph_input = self.backbone.graph_input(batch)
@@ -134,7 +173,8 @@ class PredictorModule(nn.Module):
             embedding: (B, D).
             graph: (B, G), graph features as encoded.
             features: (K, F), the descriptions.
-            similar: (K, T), rows that sum to 1: the tasks whose relation to costs an unseen task is taken to share.
+            similar: (K, H), rows that sum to 1: which of the H tasks that heads know an unseen task is taken to be like
+                in its relation to costs.
         """
         if not isinstance(self.heads, DescribedHeads):
             raise AiopError(
@@ -155,8 +195,12 @@ class Ensemble(nn.Module):
     def __init__(self, members: Sequence[PredictorModule]) -> None:
         super().__init__()
         self.config = members[0].config
-        self.num_tasks = members[0].num_tasks
         self.members = nn.ModuleList(members)
+
+    @property
+    def num_tasks(self) -> int:
+        """As that of every member."""
+        return cast(PredictorModule, self.members[0]).num_tasks
 
     @property
     def embedding(self) -> int:
@@ -175,6 +219,11 @@ class Ensemble(nn.Module):
             embeddings.append(embedding)
             scaled.append(output)
         return torch.cat(embeddings, dim=1), torch.stack(scaled).mean(dim=0)
+
+    @property
+    def infused(self) -> list[InfusedTasks]:
+        """Those of the first member; the others have the same tasks."""
+        return [cast(InfusedTasks, item) for item in cast(PredictorModule, self.members[0]).infused]
 
     @property
     def adapters(self) -> list[GroupAdapter]:

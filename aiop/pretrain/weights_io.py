@@ -116,6 +116,7 @@ def save_predictor(
         "members": len(module.members),
         "heads": _heads(module),
         **_adapters(module, card),
+        **_infused(module, card),
         "config": card.config,
         "tables": card.tables,
         "extra": card.extra,
@@ -161,15 +162,20 @@ def load_predictor(
     members = document.get("members")
     if not isinstance(members, int) or not 1 <= members <= _MOST_MEMBERS:
         raise AiopError(f"the card of predictor {folder} names {members!r} networks: save it again")
-    sizes = len(VOCABULARY), len(NODE_FEATURES), len(GRAPH_FEATURES), len(card.tasks)
-    costs = uses_costs([task.scaler for task in card.tasks])
-    described = _descriptions(folder, document, tensors)
+    infused = _infused_groups(folder, document, card)
+    known = len(card.tasks) - sum(len(group.columns) for group, _, _ in infused)
+    sizes = len(VOCABULARY), len(NODE_FEATURES), len(GRAPH_FEATURES), known
+    costs = uses_costs([task.scaler for task in card.tasks[:known]])
+    described = _descriptions(folder, document, tensors, known)
     # The initial weights are overwritten: leave no trace in the generator.
     with torch.random.fork_rng(devices=[]):
         module = Ensemble(
             [PredictorModule(backbone, *sizes, costs=costs, descriptions=described) for _ in range(members)]
         )
         _add_adapters(folder, document, card, module)
+        for member in module.members:
+            for entry in infused:
+                cast(PredictorModule, member).add_infused(*entry)
     arrays = {name: tensors.pop(name) for name in list(tensors) if name.startswith(_ARRAYS)}
     try:
         module.load_state_dict(tensors)
@@ -197,6 +203,51 @@ def _adapters(module: Ensemble, card: Card) -> dict[str, Any]:
     return {"adapters": {"width": module.adapters[0].width, "groups": groups}}
 
 
+def _infused(module: Ensemble, card: Card) -> dict[str, Any]:
+    """What the card says of tasks that were infused: nothing where there are none."""
+    if not module.infused:
+        return {}
+    return {
+        "infused": [
+            {
+                "name": item.group.name,
+                "width": item.width,
+                "adapters": len(item.adapters),
+                "tasks": [card.tasks[column].name for column in item.group.columns],
+            }
+            for item in module.infused
+        ]
+    }
+
+
+def _infused_groups(
+    folder: Path, document: Mapping[str, Any], card: Card
+) -> list[tuple[AdapterGroup, int, int]]:
+    """Read the groups of infused tasks, which are the last of the card's, with width and number of their adapters."""
+    found: list[tuple[AdapterGroup, int, int]] = []
+    names = [task.name for task in card.tasks]
+    try:
+        entries = [
+            (str(entry["name"]), list(entry["tasks"]), entry["width"], entry["adapters"])
+            for entry in document.get("infused", ())
+        ]
+        start = len(names) - sum(len(tasks) for _, tasks, _, _ in entries)
+        for name, tasks, width, count in entries:
+            stop = start + len(tasks)
+            if start < 1 or not tasks or names[start:stop] != tasks:
+                raise ValueError(name)
+            for size, most in ((width, _WIDEST), (count, _MOST_MEMBERS)):
+                if not isinstance(size, int) or not 1 <= size <= most:
+                    raise ValueError(size)
+            found.append((AdapterGroup(name, tuple(range(start, stop))), width, count))
+            start = stop
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise AiopError(
+            f"the card of predictor {folder} describes infused tasks that cannot be ({error}): save it again"
+        ) from None
+    return found
+
+
 def _add_adapters(folder: Path, document: Mapping[str, Any], card: Card, module: Ensemble) -> None:
     """Give the module the adapters of the card, with weights yet to be loaded."""
     if "adapters" not in document:
@@ -218,8 +269,10 @@ def _add_adapters(folder: Path, document: Mapping[str, Any], card: Card, module:
         cast(PredictorModule, member).add_adapters(groups, width)
 
 
-def _descriptions(folder: Path, document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Tensor | None:
-    """Return the descriptions of the tasks that the heads know, None where they know indices."""
+def _descriptions(
+    folder: Path, document: Mapping[str, Any], tensors: Mapping[str, Tensor], tasks: int
+) -> Tensor | None:
+    """Return the descriptions of the ``tasks`` that the heads know, None where they know indices."""
     heads = document.get("heads", {"kind": "index"})
     if heads == {"kind": "index"}:
         return None
@@ -229,7 +282,7 @@ def _descriptions(folder: Path, document: Mapping[str, Any], tensors: Mapping[st
             "trained with, or train it again"
         )
     found = tensors.get("members.0.heads.features")
-    if found is None or found.shape != (len(document["tasks"]), len(DESCRIPTION)):
+    if found is None or found.shape != (tasks, len(DESCRIPTION)):
         raise AiopError(f"predictor {folder / WEIGHTS} has tensors that do not fit its card: save it again")
     return found
 
