@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from aiop.errors import AiopError
 from aiop.tasks.networks import is_code, parse_code
-from aiop.tasks.spaces import darts, fbnet, nas_bench_101, nas_bench_201, ofa_mbv3
+from aiop.tasks.spaces import darts, digits_ofa, fbnet, nas_bench_101, nas_bench_201, ofa_mbv3
 from aiop.tasks.spaces.darts_network import NODES
 
 __all__ = ["SPACES", "code_matrix", "code_vector"]
@@ -109,6 +109,16 @@ def _ofa_mbv3(network: Any) -> Numbers:
     return [*lists.reshape(-1), *map(float, network.depths), float(network.resolution)]
 
 
+def _digits_ofa(body: Any) -> Numbers:
+    """For each stage its width and depth, then kernel and expansion of four blocks, 0 where a block is not there."""
+    found: Numbers = []
+    for stage in body.stages:
+        absent = [0.0, 0.0] * (digits_ofa.BLOCKS - len(stage.blocks))
+        choices = [float(value) for block in stage.blocks for value in (block.kernel, block.expansion)]
+        found += [float(stage.width), float(len(stage.blocks)), *choices, *absent]
+    return found
+
+
 def _gaia_det(detector: Any) -> Numbers:
     return [float(value) for value in (detector.side, detector.stem, *detector.width, *detector.depth)]
 
@@ -127,6 +137,7 @@ def _darts(genotype: Any) -> Numbers:
 SPACES: dict[str, Callable[[Any], Numbers]] = {
     "accel-nasbench": _accel_nasbench,
     "darts": _darts,
+    "digits-ofa": _digits_ofa,
     "fbnet": lambda choices: _one_hot(choices, len(fbnet.OPERATIONS)),
     "gaia-det": _gaia_det,
     "nas-bench-101": _nas_bench_101,

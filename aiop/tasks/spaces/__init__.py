@@ -6,6 +6,7 @@ from __future__ import annotations
 from aiop.tasks.spaces import (  # noqa: F401
     accel_nasbench,
     darts,
+    digits_ofa,
     fbnet,
     gaia_det,
     nas_bench_101,
