@@ -13,7 +13,9 @@ from aiop.cli.corpus import corpus
 from aiop.cli.evaluate import evaluate
 from aiop.cli.finetune import finetune
 from aiop.cli.group import OneLineErrors
+from aiop.cli.infuse import infuse
 from aiop.cli.inspect import inspect
+from aiop.cli.latent import latent
 from aiop.cli.predict import predict
 from aiop.cli.pretrain import pretrain
 from aiop.cli.spaces import spaces
@@ -39,9 +41,10 @@ def _aiop(
         print(context.get_help())
 
 
-for _command in (inspect, predict, finetune, evaluate, build, spaces, tasks, pretrain, bench):
+for _command in (inspect, predict, finetune, evaluate, infuse, build, spaces, tasks, pretrain, bench):
     app.command()(_command)
 app.add_typer(corpus, name="corpus")
+app.add_typer(latent, name="latent")
 
 
 def main() -> None:
