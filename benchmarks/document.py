@@ -1,4 +1,4 @@
-"""Write what a benchmark printed into docs/results.md, between the markers of its section."""
+"""Write what a benchmark printed into docs/results.md or another document, between the markers of its section."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["DOCUMENT", "write_section"]
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "results.md"
 
 
-def write_section(section: str, lines: Sequence[str]) -> None:
+def write_section(section: str, lines: Sequence[str], document: Path = DOCUMENT) -> None:
     """Replace the lines between ``<!-- section: start -->`` and ``<!-- section: end -->``; both must be there."""
     start, end = f"<!-- {section}: start -->", f"<!-- {section}: end -->"
-    text = DOCUMENT.read_text(encoding="utf-8")
+    text = document.read_text(encoding="utf-8")
     before, opened, rest = text.partition(start)
     _, closed, after = rest.partition(end)
     if not opened or not closed:
-        raise SystemExit(f"{DOCUMENT.name} has no section {section!r}; add the lines {start} and {end} to it")
-    DOCUMENT.write_text(f"{before}{start}\n" + "\n".join(lines) + f"\n{end}{after}", encoding="utf-8")
+        raise SystemExit(f"{document.name} has no section {section!r}; add the lines {start} and {end} to it")
+    document.write_text(f"{before}{start}\n" + "\n".join(lines) + f"\n{end}{after}", encoding="utf-8")
