@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
@@ -15,15 +15,14 @@ from torch import Tensor
 
 from aiop.errors import AiopError, suggest
 from aiop.finetune.baselines import CostTrend
-from aiop.finetune.calibration import Interval, Neighbourhood
-from aiop.finetune.kernel import ARRAYS as EXPERT_ARRAYS
-from aiop.finetune.kernel import KernelExpert
+from aiop.finetune.calibration import Interval
 from aiop.finetune.views import Views
 from aiop.graph_ir import ComputeGraph
 from aiop.graph_ir.batch import Engine, collate
 from aiop.graph_ir.corpus import Corpus
 from aiop.graph_ir.features import COSTS, GRAPH_FEATURES, GraphArrays, encode
 from aiop.graph_ir.structure import structure_counts
+from aiop.predictor.blend import read_blends, read_neighbourhoods
 from aiop.predictor.blind import blind, worst_known
 from aiop.predictor.prediction import NetworkPrediction, Prediction
 from aiop.predictor.zero_shot import described_outputs
@@ -38,7 +37,6 @@ __all__ = [
     "ADAPTED",
     "COVERAGE",
     "SHIPPED",
-    "Blend",
     "Predictor",
     "load",
 ]
@@ -56,23 +54,6 @@ _CHUNK = 2048
 
 Network = str | Path | ComputeGraph
 Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True, eq=False)
-class Blend:
-    """The kernel expert of one corpus: its share in the scaled predictions of ``columns`` (positions of tasks)."""
-
-    expert: KernelExpert
-    share: float
-    columns: tuple[int, ...]
-
-    def apply(self, scaled: Array, features: Array, wanted: frozenset[int] | None = None) -> None:
-        """Mix into scaled predictions ``(n, T)``, in place, for graph features ``(n, G)``."""
-        places = [i for i, column in enumerate(self.columns) if wanted is None or column in wanted]
-        if places:
-            columns = [self.columns[i] for i in places]
-            scaled[:, columns] *= 1.0 - self.share
-            scaled[:, columns] += self.share * self.expert.predict(features, places)
 
 
 class Predictor:
@@ -98,27 +79,8 @@ class Predictor:
             np.array([task.extra[key] for task in card.tasks], np.float32) for key in ("offset", "slope")
         )
         self._worst = worst_known(card.tasks)
-        self.blends = [
-            Blend(
-                KernelExpert.from_arrays(
-                    {part: arrays[f"{space}/expert/{part}"].numpy() for part in EXPERT_ARRAYS},
-                    float(entry["length"]),
-                ),
-                float(entry["share"]),
-                tuple(self.names.index(name) for name in entry["tasks"]),
-            )
-            for space, entry in card.extra["experts"].items()
-        ]
-        self._near = {
-            (space, kind): Neighbourhood(
-                mean=arrays[f"{space}/{kind}/mean"].numpy(),
-                axes=arrays[f"{space}/{kind}/axes"].numpy(),
-                references=arrays[f"{space}/{kind}/references"].float().numpy(),
-                limit=float(limit),
-            )
-            for space, limits in card.extra["neighbourhoods"].items()
-            for kind, limit in limits.items()
-        }
+        self.blends = read_blends(card, arrays)
+        self._near = read_neighbourhoods(card, arrays)
 
     @property
     def card(self) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from aiop.errors import AiopError
 from aiop.finetune.kernel import LARGEST, KernelExpert
 from aiop.graph_ir.features import COSTS, GRAPH_FEATURES
 from aiop.predictor.adapting import adapt_finished, check_finished, judged, of_member
-from aiop.predictor.predictor import Blend, load
+from aiop.predictor.blend import Blend
+from aiop.predictor.predictor import load
 from aiop.predictor.task_cards import neighbourhood_arrays, neighbourhoods, task_card
 from aiop.pretrain.adapter_training import CHECKPOINT, train_adapters
 from aiop.pretrain.config import PretrainConfig
