@@ -137,7 +137,8 @@ def test_tasks_json(aiop_cli):
 def test_tasks_that_a_predictor_does_not_predict(aiop_cli, tmp_path):
     few_tasks(tmp_path, "nas-bench-201")
     everything, predicted = (
-        aiop_cli("tasks", "--weights", tmp_path, *flags, "--json").objects() for flags in ([], ["--predicted"])
+        aiop_cli("tasks", "--weights", tmp_path, *flags, "--json").objects()
+        for flags in ([], ["--predicted"])
     )
     assert len(everything) >= 90
     assert [report["task"] for report in everything] == sorted(report["task"] for report in everything)
