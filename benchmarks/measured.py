@@ -45,13 +45,13 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write aiop/tasks/measured.json")
     arguments = parser.parse_args()
     facts: dict[str, Facts] = {}
-    for name in list_tables():
+    for name in list_tables(embedded=True):
         facts |= measured(load_table(name))
     width = max(map(len, facts))
     print(f"{'task':{width}}  {'rows':>6}  noise")
     for task in sorted(facts):
         print(f"{task:{width}}  {facts[task]['rows']:6}  {facts[task].get('noise', ''):>6}")
-    print(f"{len(facts)} tasks of {len(list_tables())} tables")
+    print(f"{len(facts)} tasks of {len(list_tables(embedded=True))} tables")
     if arguments.write:
         with atomic_path(MEASURED) as temporary:
             temporary.write_text(as_text(facts), encoding="utf-8")

@@ -73,7 +73,7 @@ def list_corpora(json: Json = False) -> None:
 
     rows = table("Table", "Graphs", "MB", "State")
     reader = Reader()
-    for name in [*list_tables(), *own_sources()]:
+    for name in [*list_tables(embedded=True), *own_sources()]:
         with reader.keep_going():
             state = corpus_state(name)
             path = corpus_path(name)

@@ -27,7 +27,7 @@ from aiop.tasks import networks
 from aiop.tasks.provenance import ARCHIVES, builder_fingerprint, forms_of
 from aiop.tasks.shards import Item, write_shards
 from aiop.tasks.spaces import list_spaces
-from aiop.tasks.tables import Table, data_dir, list_tables, load_table
+from aiop.tasks.tables import Table, list_tables, load_table, table_dir
 from aiop.tasks.tables.table import is_own, sha256
 
 try:
@@ -123,7 +123,7 @@ def corpus_state(table: str | Table) -> CorpusState:
 
     A table given by name or path is not loaded. An unknown name is an `AiopError`.
     """
-    if isinstance(table, str) and not is_own(table) and table not in list_tables():
+    if isinstance(table, str) and not is_own(table) and table not in list_tables(embedded=True):
         load_table(table)  # says what the tables are
     path = corpus_path(table)
     if not path.is_file():
@@ -146,7 +146,7 @@ def _changes(corpus: Corpus, table: str | Table) -> str:
         files = table.files
     else:
         # of one's own table the networks' files are looked at below
-        paths = [Path(table)] if is_own(table) else [data_dir() / file for file in made["files"]]
+        paths = [Path(table)] if is_own(table) else [table_dir(table) / file for file in made["files"]]
         files = {path.name: _sha256(path) for path in paths}
     changed = sorted(file for file, digest in files.items() if made["files"].get(file) != digest)
     if changed:

@@ -25,6 +25,7 @@ __all__ = [
     "register_table",
     "sha256",
     "spread_of_rows",
+    "table_dir",
 ]
 
 
@@ -87,21 +88,32 @@ def data_dir() -> Path:
 
 Loader = Callable[[Path], Table]
 _LOADERS: dict[str, Loader] = {}
+_EMBEDDED: dict[str, Path] = {}  # tables that come with the package -> their folder
 
 
-def register_table(name: str) -> Callable[[Loader], Loader]:
-    """Decorator: make a loader available to `load_table` under ``name``."""
+def register_table(name: str, *, embedded: Path | None = None) -> Callable[[Loader], Loader]:
+    """Decorator: make a loader available to `load_table` under ``name``.
+
+    ``embedded`` is the folder of a table that comes with the package; all others lie in `data_dir`.
+    """
 
     def register(loader: Loader) -> Loader:
         _LOADERS[name] = loader
+        if embedded is not None:
+            _EMBEDDED[name] = embedded
         return loader
 
     return register
 
 
-def list_tables() -> list[str]:
-    """Names that `load_table` takes, sorted."""
-    return sorted(_LOADERS)
+def list_tables(*, embedded: bool = False) -> list[str]:
+    """Names of the public benchmark tables, sorted; with ``embedded`` also of those that come with the package."""
+    return sorted(name for name in _LOADERS if embedded or name not in _EMBEDDED)
+
+
+def table_dir(name: str) -> Path:
+    """The folder that the files of a table lie in: `data_dir`, or the package for one that comes with it."""
+    return _EMBEDDED[name] if name in _EMBEDDED else data_dir()
 
 
 def is_own(name: str) -> bool:
@@ -123,7 +135,7 @@ def load_table(name: str) -> Table:
             f'table "{name}" is unknown{suggest(name, _LOADERS)}: the tables are {", ".join(list_tables())}; '
             "a table of your own is a path that ends in .csv or .parquet"
         )
-    return _LOADERS[name](data_dir())
+    return _LOADERS[name](table_dir(name))
 
 
 def read_columns(path: Path, columns: list[str]) -> dict[str, list[Any]]:

@@ -154,7 +154,7 @@ def _read(path: Path, table: str, notes: Notes) -> tuple[list[_Network], list[Co
 
 def _table_name(path: Path) -> str:
     name = slug(path.stem)
-    if not name or name in (*list_tables(), *list_spaces()):
+    if not name or name in (*list_tables(embedded=True), *list_spaces()):
         why = f'"{name}" is a public one' if name else "it has no Latin letter or digit"
         raise AiopError(f'table "{path}" cannot be called after its file ({why}): rename the file')
     return name

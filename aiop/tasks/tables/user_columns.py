@@ -175,7 +175,7 @@ def own_source(path: Path) -> str:
 
 def public(space: str) -> bool:
     """Whether ``space`` is a search space or benchmark table that comes with the package."""
-    return space in list_spaces() or space in list_tables()
+    return space in list_spaces() or space in list_tables(embedded=True)
 
 
 def _misfit(value: float, task: Task | AiopError) -> str:
