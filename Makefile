@@ -15,13 +15,14 @@ PYTEST_FLAGS ?=
 .PHONY: help demo test clean
 
 help:
-	@echo "make demo    make $(VENV), install aiop, predict for $(DEMO_NETWORK)"
+	@echo "make demo    make $(VENV), install aiop, predict for $(DEMO_NETWORK), fit a head to 20 labels"
 	@echo "make test    make $(VENV), install aiop and the developer tools, run every check and test"
 	@echo "make clean   remove $(VENV) and every cache"
 
 demo: $(VENV)/.runtime
 	$(BIN)/aiop inspect $(DEMO_NETWORK)
 	$(BIN)/aiop predict $(DEMO_NETWORK)
+	$(BIN)/aiop finetune digits-ofa --metric segmentation/digits-ofa/panoptic-pq --budget 20 -o $(VENV)/demo.head
 
 test: $(VENV)/.dev
 	$(BIN)/ruff check
