@@ -30,7 +30,8 @@ def test_every_task_is_described(name: str) -> None:
     assert task.direction == ("min" if task.domain in ("latency", "energy", "training-time") else "max")
     assert task.space in list_spaces() or task.space == "timm"
     assert not task.form or task.form in get_space(task.space).forms
-    assert task.rows >= 300
+    # bodies that were trained individually, which is what that table is dear for
+    assert task.rows >= (60 if task.space == "digits-ofa" else 300)
     assert task.noise is None or 0 < task.noise < 100
 
 
