@@ -25,9 +25,8 @@ from aiop.finetune.zero_labels import (
     COST_DOMAINS,
     consensus,
     size_ranks,
-    standard_ranks,
+    source_ranks,
     zero_label_ranks,
-    zero_label_sources,
 )
 from aiop.protocols import protocols_dir
 from aiop.protocols.folds import Case, find_cases, holders_in
@@ -74,15 +73,7 @@ def without_labels(case: Case) -> dict[str, float]:
     task = get_task(case.task)
     quality = task.domain not in COST_DOMAINS
     sign = -1 if not quality and task.direction == "max" else 1
-    groups = zero_label_sources(views, quality=quality)
-    turned = [
-        -1 if name.partition("/")[0] in ("throughput", "training-throughput") else 1 for name in views.sources
-    ]
-    factor = 1 if quality else sign
-    ranks = [
-        np.stack([factor * turned[place] * standard_ranks(views.outputs[:, place]) for place in places])
-        for places in groups.values()
-    ]
+    ranks = list(source_ranks(views, sign, quality=quality).values())
     described = aiop.load(case.holder.folder).zero_shot(views, [task])[:, 0]
     found = {
         "MACs": sign * views.macs,

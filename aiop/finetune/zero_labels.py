@@ -17,6 +17,7 @@ __all__ = [
     "consensus",
     "reliability",
     "size_ranks",
+    "source_ranks",
     "standard_ranks",
     "zero_label_ranks",
     "zero_label_sources",
@@ -106,6 +107,21 @@ def consensus(size: Array, spaces: list[Array], weight: float = 1.0) -> Array:
     return found
 
 
+def source_ranks(views: Views, sign: int = 1, *, quality: bool) -> dict[str, Array]:
+    """Return the standardised ranks ``(k, n)`` of the `zero_label_sources` of every space, turned as the task is.
+
+    ``sign`` as in `zero_label_ranks`; among costs, throughputs fall where the others rise.
+    """
+    turned = [-1 if name.split("/")[0] in _FALLING else 1 for name in views.sources]
+    factor = 1 if quality else sign
+    return {
+        space: np.stack(
+            [factor * turned[place] * standard_ranks(views.outputs[:, place]) for place in places]
+        )
+        for space, places in zero_label_sources(views, quality=quality).items()
+    }
+
+
 def zero_label_ranks(views: Views, sign: int = 1, *, quality: bool = True) -> Array:
     """Return scores ``(m,)`` that rank networks among those given, the larger the larger the value is taken to be.
 
@@ -122,14 +138,7 @@ def zero_label_ranks(views: Views, sign: int = 1, *, quality: bool = True) -> Ar
     groups = zero_label_sources(views, quality=quality)
     if len(views) < 3 or not groups:
         return size
-    turned = [-1 if name.split("/")[0] in _FALLING else 1 for name in views.sources]
-    factor = 1 if quality else sign
-    ranks = {
-        space: np.stack(
-            [factor * turned[place] * standard_ranks(views.outputs[:, place]) for place in places]
-        )
-        for space, places in groups.items()
-    }
+    ranks = source_ranks(views, sign, quality=quality)
     home = {space: at_home(views, places) for space, places in groups.items()}
     foreign = [ranks[space] for space in groups if home[space] < 0.5]
     found = _standard(consensus(size, foreign, _ELSEWHERE[quality]))

@@ -21,11 +21,11 @@ import torch
 
 from aiop.errors import AiopError
 from aiop.graph_ir.batch import GraphBatch
+from aiop.graph_ir.checkpoint import resume_checkpoint, save_checkpoint, under
 from aiop.pretrain.adapter_batches import AdapterShare, share_batch
 from aiop.pretrain.adapter_groups import adapter_groups
 from aiop.pretrain.adapters import AdapterGroup, GroupAdapter
 from aiop.pretrain.ahead import read_ahead
-from aiop.pretrain.checkpoint import resume_checkpoint, save_checkpoint, under
 from aiop.pretrain.config import PretrainConfig
 from aiop.pretrain.evaluation import Scores, embed_rows, mean_score, score
 from aiop.pretrain.losses import ranking_loss, regression_loss

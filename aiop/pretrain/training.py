@@ -17,9 +17,9 @@ from torch import Tensor
 
 from aiop.errors import AiopError
 from aiop.graph_ir.batch import collate
+from aiop.graph_ir.checkpoint import resume_checkpoint, save_checkpoint, under
 from aiop.graph_ir.features import VOCABULARY
 from aiop.pretrain.ahead import read_ahead
-from aiop.pretrain.checkpoint import resume_checkpoint, save_checkpoint, under
 from aiop.pretrain.config import PretrainConfig
 from aiop.pretrain.evaluation import Scores, embed_rows, mean_score, score
 from aiop.pretrain.module import PredictorModule

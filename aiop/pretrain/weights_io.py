@@ -20,11 +20,11 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from aiop.errors import AiopError
+from aiop.graph_ir.checkpoint import save_tensors
 from aiop.graph_ir.features import GRAPH_FEATURES, NODE_FEATURES, VOCABULARY, fingerprint
 from aiop.graph_ir.tensor_file import atomic_path
 from aiop.pretrain.adapters import AdapterGroup
 from aiop.pretrain.card import CARD, KIND, SCHEMA, WEIGHTS, read_card
-from aiop.pretrain.checkpoint import save_tensors
 from aiop.pretrain.config import BackboneConfig, strict_dataclass
 from aiop.pretrain.cost_link import uses_costs
 from aiop.pretrain.described_heads import DescribedHeads

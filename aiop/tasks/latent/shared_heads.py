@@ -13,7 +13,15 @@ from aiop.errors import AiopError
 from aiop.graph_ir.checkpoint import resume_checkpoint, save_checkpoint, under
 from aiop.tasks.latent.heads.base import Prepared, TaskHead
 from aiop.tasks.latent.latent_sampling import Source
-from aiop.tasks.latent.training import FitSettings, Progress, one_cycle, parameter_groups, shuffled
+from aiop.tasks.latent.training import (
+    FitSettings,
+    Progress,
+    one_cycle,
+    optimiser_tensors,
+    parameter_groups,
+    restore_optimiser,
+    shuffled,
+)
 
 __all__ = ["HeadTraining", "train_shared_head"]
 
@@ -96,9 +104,7 @@ def train_shared_head(
 
 def _tensors(head: TaskHead, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     tensors = {f"head.{name}": value for name, value in head.state_dict().items()}
-    for index, values in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{index}.{key}": value for key, value in values.items()}
-    return tensors
+    return tensors | optimiser_tensors(optimiser)
 
 
 def _restore(
@@ -109,13 +115,9 @@ def _restore(
     path: Path,
 ) -> tuple[int, float]:
     """Put a checkpoint into head and optimiser; returns steps done and their seconds."""
-    kept: dict[int, dict[str, Tensor]] = {}
-    for name, value in under(tensors, "optimiser.").items():
-        index, _, key = name.partition(".")
-        kept.setdefault(int(index), {})[key] = value
     try:
         head.load_state_dict(under(tensors, "head."))
-        optimiser.load_state_dict({**optimiser.state_dict(), "state": kept})
+        restore_optimiser(optimiser, tensors)
         return int(str(state["step"])), float(str(state["seconds"]))
     except (KeyError, ValueError, RuntimeError):
         raise AiopError(f"checkpoint {path} is not of this head: delete it to train from the start") from None

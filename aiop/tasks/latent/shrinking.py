@@ -23,7 +23,7 @@ from aiop.strict import at_least
 from aiop.tasks.latent.body import SPACE, recalibrate
 from aiop.tasks.latent.heads.base import MEMORY, Prepared
 from aiop.tasks.latent.supernet import LARGEST_CODE, Supernet
-from aiop.tasks.latent.training import Progress, one_cycle
+from aiop.tasks.latent.training import Progress, one_cycle, optimiser_tensors, restore_optimiser
 from aiop.tasks.spaces.digits_ofa import (
     BLOCKS,
     BOUNDARIES,
@@ -306,8 +306,7 @@ class _Run:
         tensors |= {f"guides.{name}": value for name, value in self.guides.state_dict().items()}
         if self.teacher is not None:
             tensors |= {f"teacher.{name}": value for name, value in self.teacher.state_dict().items()}
-        for index, values in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{index}.{key}": value for key, value in values.items()}
+        tensors |= optimiser_tensors(self.optimiser)
         state = {"phase": self.phase, "at": self.at, "seconds": self.seconds}
         save_checkpoint(self.path, tensors, state | self.identity())
 
@@ -324,11 +323,7 @@ class _Run:
         if self.phase:
             self.teacher = self._frozen(under(tensors, "teacher."))
         self.optimiser = self._optimiser()
-        kept: dict[int, dict[str, Tensor]] = {}
-        for name, value in under(tensors, "optimiser.").items():
-            index, _, key = name.partition(".")
-            kept.setdefault(int(index), {})[key] = value
-        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": kept})
+        restore_optimiser(self.optimiser, tensors)
 
 
 def _rows(count: int, batch: int, seed: int, step: int) -> list[int]:

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from aiop.errors import AiopError
+from aiop.graph_ir.checkpoint import under
 from aiop.strict import at_least, between
 from aiop.tasks.latent.heads.base import Prepared, TaskHead
 
-__all__ = ["FitSettings", "Fitted", "Progress", "fit", "one_cycle", "parameter_groups", "shuffled"]
+__all__ = [
+    "FitSettings",
+    "Fitted",
+    "Progress",
+    "fit",
+    "one_cycle",
+    "optimiser_tensors",
+    "parameter_groups",
+    "restore_optimiser",
+    "shuffled",
+]
 
 Progress = Callable[[int, int, float], None]  # step (from 1), steps, loss of that step
 
@@ -90,6 +101,24 @@ def parameter_groups(module: nn.Module, rate: float, decay: float) -> list[dict[
         {"params": weights, "lr": rate, "weight_decay": decay, "highest": rate},
         {"params": others, "lr": rate, "weight_decay": 0.0, "highest": rate},
     ]
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the state of an optimiser as a checkpoint holds it; `restore_optimiser` reads it back."""
+    return {
+        f"optimiser.{index}.{key}": value
+        for index, values in optimiser.state_dict()["state"].items()
+        for key, value in values.items()
+    }
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put the state that `optimiser_tensors` returned, among other tensors, into an optimiser of the same weights."""
+    kept: dict[int, dict[str, Tensor]] = {}
+    for name, value in under(tensors, "optimiser.").items():
+        index, _, key = name.partition(".")
+        kept.setdefault(int(index), {})[key] = value
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": kept})
 
 
 def fit(

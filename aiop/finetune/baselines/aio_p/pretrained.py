@@ -15,8 +15,8 @@ from aiop.errors import AiopError
 from aiop.finetune.baselines.aio_p.network import Adapter, AioPNetwork
 from aiop.finetune.baselines.aio_p.store import GraphStore
 from aiop.finetune.baselines.aio_p.vocabulary import LABELS
+from aiop.graph_ir.checkpoint import save_tensors
 from aiop.graph_ir.tensor_file import read_header
-from aiop.pretrain.checkpoint import save_tensors
 
 __all__ = ["AioP", "load_aio_p"]
 

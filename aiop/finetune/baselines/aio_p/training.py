@@ -25,7 +25,7 @@ from aiop.finetune.baselines.aio_p.graphs import WEIGHTED_INDICES, PublishedGrap
 from aiop.finetune.baselines.aio_p.labels import LabelScaling, Scaling
 from aiop.finetune.baselines.aio_p.network import Adapter, AioPNetwork, PublishedBatch, collate
 from aiop.finetune.baselines.aio_p.pretrained import AioP
-from aiop.pretrain.checkpoint import load_checkpoint, save_checkpoint
+from aiop.graph_ir.checkpoint import load_checkpoint, save_checkpoint
 from aiop.pretrain.reporting import RunProgress
 
 __all__ = ["Settings", "outputs", "steps", "train_adapter", "train_base"]
