@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from aiop.graph_ir import ComputeGraph
     from aiop.tasks.spaces.writer import WeightMode
 
-__all__ = ["build", "expand", "is_code", "parse_code", "read"]
+__all__ = ["build", "expand", "is_code", "parse_code", "read", "write_atomically"]
 
 # At least two characters before the colon, so that a drive letter is never a space.
 _CODE = re.compile(r"([a-z][a-z0-9-]+)(?:@([a-z0-9_.-]+))?:(.*)", re.DOTALL)
@@ -51,11 +51,11 @@ def build(
     space, form, code = parse_code(net)
     network = space.build(code, form, weights, seed)
     if path is not None:
-        _write_atomically(network.SerializeToString(), Path(path))
+        write_atomically(network.SerializeToString(), Path(path))
     return network
 
 
-def _write_atomically(content: bytes, path: Path) -> None:
+def write_atomically(content: bytes, path: Path) -> None:
     if path.is_dir():
         raise AiopError(f'cannot write "{path}": it is a directory; give the name of a file')
     if path.exists() and not path.is_file():

@@ -1,0 +1,1 @@
+"""Search: mutations of networks, and loops guided by the predictor."""

@@ -1,0 +1,1 @@
+"""Networks as ONNX that can be changed: reading, shapes, writing and checks."""
