@@ -9,7 +9,6 @@ predictor; it is judged on those that were. `--write` puts the tables into docs/
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,12 +22,13 @@ from threadpoolctl import threadpool_limits
 
 from aiop.errors import AiopError
 from aiop.finetune.baselines import BASELINES
+from aiop.finetune.correction import Correction, link_of
 from aiop.finetune.head import FewShotHead
 from aiop.finetune.metrics import coverage, kendall_tau, mae, srcc
 from aiop.finetune.rescaling import Line, Method
 from aiop.finetune.views import Views
-from aiop.graph_ir.tensor_file import atomic_path
 from aiop.predictor import Predictor, load
+from aiop.predictor.blend import TruthStep
 from aiop.predictor.infusion import InfusionSettings, infuse
 from aiop.predictor.predictor import SHIPPED
 from aiop.predictor.truth_scale import rescaled
@@ -43,26 +43,30 @@ Array = npt.NDArray[Any]
 LABELS = Path(__file__).resolve().parents[1] / "aiop" / "tasks" / "latent" / "digits.parquet"
 RESULTS = DOCUMENT.parent / "results" / "latent.md"
 FEW = 20
-"""True labels that put predictions on the scale of truth, or that a head is fitted to."""
+"""True labels that put predictions right, or that a head is fitted to."""
 
 _FOLDS = 10
 _LEAST_JUDGED = 20  # bodies beside the labels, for as many true labels as there are pseudo-labels
 
 ROWS = {
     "macs": "MACs, scaled by 20 labels",
+    "macs-corrected": "MACs, corrected by 20 labels (without infusion)",
     "forest": "forest on graph features, 20 labels",
     "gp": "Gaussian process on graph features, 20 labels",
     "zero": "without infusion, no label (ranks)",
     "head": "without infusion, head with 20 labels",
     "forest-pseudo": "forest on graph features, pseudo-labels, scaled by 20",
     "gp-pseudo": "Gaussian process on graph features, pseudo-labels, scaled by 20",
+    "gp-corrected": "Gaussian process on graph features, pseudo-labels, corrected by 20",
     "infused-raw": "infused, no true label",
-    "infused": "**infused, scaled by 20 labels**",
+    "infused-line": "infused, scaled by 20 labels",
+    "infused": "**infused, corrected by 20 labels**",
     "infused-moments": "infused, mean and deviation of 20 labels (as published)",
     "infused-head": "infused, head with 20 labels",
     "pseudo": "a body's own pseudo-label, scaled by 20 labels",
     "truth": "head with as many true labels as there are pseudo-labels",
     "truth-cv": "head with all true labels but a tenth (cross-validation)",
+    "infused-cv": "infused, corrected by all true labels but a tenth (cross-validation)",
 }
 
 
@@ -71,7 +75,7 @@ class Judged:
     """What `judge_infusion` found.
 
     tasks: K names. scores: row of `ROWS` -> ``(K, 3)``: SRCC, tau, MAE, means over draws; nan where there is none.
-    covered: ``(K,)``, share of bodies in the 80% intervals of the infused predictor on the scale of 20 labels.
+    covered: ``(K,)``, share of bodies in the 80% intervals of the infused predictor corrected by 20 labels.
     """
 
     tasks: tuple[str, ...]
@@ -109,16 +113,14 @@ def judge_infusion(
     seen, told = base.views(networks), infused.views(networks)
     scores: dict[str, list[Array]] = {}
     covered = np.full((len(names), draws), np.nan)
+    taught = {row: _from_pseudo(row, pseudo, seen) for row in ("forest", "gp")}
+    costs = np.log2(1.0 + seen.macs)
     for column, name in enumerate(names):
         values = truth[:, column]
-        cheap = np.isfinite(pseudo[1][:, column])
-        outputs = infused.values(infused.names.index(name), told.outputs[:, told.sources.index(name)])
-        fitted = {
-            row: BASELINES[row]().fit(pseudo[0].rows(np.flatnonzero(cheap)), pseudo[1][cheap, column])
-            for row in ("forest", "gp")
-        }
-        fixed = {f"{row}-pseudo": found.predict(seen) for row, found in fitted.items()}
-        fixed |= {"macs": np.log2(1.0 + seen.macs), "infused-raw": outputs}
+        place = infused.names.index(name)
+        outputs = infused.values(place, told.outputs[:, place])
+        fixed = {f"{row}-pseudo": predicted[:, column] for row, predicted in taught.items()}
+        fixed |= {"macs": costs, "infused-raw": outputs}
         if own is not None:
             fixed["pseudo"] = own[:, column]
         found: dict[str, list[list[float]]] = {}
@@ -134,7 +136,14 @@ def judge_infusion(
             labelled, tested = np.sort(order[:few]), np.sort(order[few:])
             for row, predicted in fixed.items():
                 keep(row, _scaled(row, predicted, values, labelled)[tested], tested)
+            keep("infused-line", _scaled("", outputs, values, labelled)[tested], tested)
             keep("infused-moments", _scaled("", outputs, values, labelled, "moments")[tested], tested)
+            others = np.delete(taught["gp"], column, axis=1)
+            for row, first, rest in (
+                ("macs-corrected", costs, others[:, :0]),
+                ("gp-corrected", taught["gp"][:, column], others),
+            ):
+                keep(row, _corrected(first, rest, seen, values, labelled)[tested], tested)
             for row in ("forest", "gp"):
                 few_shot = BASELINES[row]().fit(seen.rows(labelled), values[labelled])
                 keep(row, few_shot.predict(seen.rows(tested)), tested)
@@ -142,18 +151,56 @@ def judge_infusion(
             keep("zero", none.predict(seen.rows(tested)), tested)
             for row, views in (("head", seen), ("infused-head", told)):
                 keep(row, _head(views, values, labelled, draw).predict(views.rows(tested)), tested)
-            scaled = rescaled(infused, name, told.rows(labelled), values[labelled])
-            place, raw = scaled.names.index(name), told.outputs[tested, told.sources.index(name)]
-            keep("infused", scaled.values(place, raw), tested)
-            covered[column, draw] = coverage(*scaled.bounds(place, raw), values[tested])
-        for row, predicted, rows in _many_labels(seen, values, int(cheap.sum()), draws):
+            right = rescaled(infused, name, told.rows(labelled), values[labelled])
+            scaled = right.corrected(told.rows(tested))[:, place]
+            keep("infused", right.values(place, scaled), tested)
+            covered[column, draw] = coverage(*right.bounds(place, scaled), values[tested])
+        for row, predicted, rows in _many_labels(
+            seen, values, int(np.isfinite(pseudo[1][:, column]).sum()), draws
+        ):
             keep(row, predicted, rows)
+        keep("infused-cv", _cross_corrected(infused, name, told, values), np.arange(len(values)))
         for row, entries in found.items():
             scores.setdefault(row, []).append(np.mean(entries, axis=0))
         progress(name)
     return Judged(
         tuple(names), {row: np.stack(scores[row]) for row in ROWS if row in scores}, covered.mean(axis=1)
     )
+
+
+def _from_pseudo(row: str, pseudo: tuple[Views, Array], seen: Views) -> Array:
+    """Return what a baseline that learnt the pseudo-labels ``(m, K)`` says of other networks, ``(n, K)``."""
+    views, labels = pseudo
+    predicted = []
+    for values in labels.T:
+        known = np.isfinite(values)
+        predicted.append(BASELINES[row]().fit(views.rows(np.flatnonzero(known)), values[known]).predict(seen))
+    return np.stack(predicted, axis=1)
+
+
+def _corrected(own: Array, others: Array, seen: Views, values: Array, labelled: Array) -> Array:
+    """Return a prediction ``(n,)`` of anything corrected as those of infused tasks are, from what the base sees."""
+    blocks = TruthStep.blocks(seen.outputs, seen.embedding, seen.graph, (), range(len(seen.sources)))
+    blocks["others"] = others
+    part = {name: block[labelled] for name, block in blocks.items()}
+    link = link_of(values[labelled], "%", "identity")
+    return Correction.fit(own[labelled], part, values[labelled], link).predict({"own": own[:, None]} | blocks)
+
+
+def _cross_corrected(infused: Predictor, name: str, told: Views, values: Array) -> Array:
+    """Return the infused predictions ``(n,)``, each corrected by the labels of the other nine folds."""
+    place, parts = infused.names.index(name), _parts(len(values))
+    predicted = np.empty(len(values))
+    for part in np.unique(parts):
+        inside = np.flatnonzero(parts != part)
+        right = rescaled(infused, name, told.rows(inside), values[inside])
+        scaled = right.corrected(told.rows(np.flatnonzero(parts == part)))
+        predicted[parts == part] = right.values(place, scaled[:, place])
+    return predicted
+
+
+def _parts(count: int) -> Array:
+    return np.random.default_rng(9).permutation(count) % min(_FOLDS, count)
 
 
 def _scaled(row: str, predicted: Array, values: Array, labelled: Array, method: Method = "shrunk") -> Array:
@@ -178,7 +225,7 @@ def _many_labels(views: Views, values: Array, wanted: int, draws: int) -> list[t
             head = _head(views, values, np.sort(order[:wanted]), draw)
             found.append(("truth", head.predict(views.rows(tested)), tested))
         return found
-    parts = np.random.default_rng(9).permutation(count) % min(_FOLDS, count)
+    parts = _parts(count)
     predicted = np.empty(count)
     for part in np.unique(parts):
         head = _head(views, values, np.flatnonzero(parts != part), int(part))
@@ -194,7 +241,9 @@ def judged_lines(judged: Judged) -> list[str]:
         for row, found in judged.scores.items()
     ]
     shown = [
-        row for row in ("macs", "head", "gp-pseudo", "infused", "truth", "truth-cv") if row in judged.scores
+        row
+        for row in ("macs", "head", "gp-corrected", "infused", "truth", "truth-cv", "infused-cv")
+        if row in judged.scores
     ]
     lines += ["", f"| SRCC / tau / MAE | {' | '.join(ROWS[row] for row in shown)} | inside 80% interval |"]
     lines.append("|---" * (len(shown) + 2) + "|")
@@ -209,28 +258,31 @@ def _cell(score: float) -> str:
 
 
 def run(
-    labels: LatentLabels, weights: Path, work: Path, draws: int, settings: InfusionSettings
+    path: Path, labels: LatentLabels, weights: Path, work: Path, draws: int, settings: InfusionSettings
 ) -> tuple[Judged, list[str]]:
-    """Infuse the pseudo-labels in folder ``work`` and judge; also return lines on what was done."""
+    """Infuse the pseudo-labels of a build's table in folder ``work`` and judge; also return lines on what was done."""
     cheap = ~labels.judged & np.isfinite(labels.values["latent"]).all(axis=1)
     true = labels.judged & np.isfinite(labels.values["truth"]).all(axis=1)
     if true.sum() < FEW + _LEAST_JUDGED:
         raise AiopError(
             f"{true.sum()} bodies were trained individually: it takes {FEW + _LEAST_JUDGED} to judge"
         )
-    table = work / "latent-pseudo.csv"
-    rows = [(labels.networks[row], labels.values["latent"][row]) for row in np.flatnonzero(cheap)]
-    with atomic_path(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["network", *(f"{task} [%]" for task in labels.tasks)])
-        writer.writerows([name, *(repr(float(value)) for value in values)] for name, values in rows)
+    rows = np.flatnonzero(cheap)
     base, started = load(weights), time.process_time()
-    infused = infuse(table, out=work / "infused", predictor=weights, settings=settings, progress=True)
+    infused = infuse(
+        path,
+        labels.tasks,
+        out=work / "infused",
+        predictor=weights,
+        settings=settings,
+        fresh=True,
+        progress=True,
+    )
     seconds = time.process_time() - started
     networks = [labels.networks[row] for row in np.flatnonzero(true)]
     judged = judge_infusion(
         base, infused, infused.card["infusions"][-1]["tasks"],
-        (base.views([name for name, _ in rows]), np.stack([values for _, values in rows])),
+        (base.views([labels.networks[row] for row in rows]), labels.values["latent"][rows]),
         networks, labels.values["truth"][true], own=labels.values["latent"][true], draws=draws,
         progress=lambda name: print(f"judged {name}", flush=True),
     )  # fmt: skip
@@ -259,7 +311,12 @@ def main() -> None:
     work = options.work or cache_dir() / "latent-benchmark"
     work.mkdir(parents=True, exist_ok=True)
     judged, done = run(
-        labels, options.weights, work, options.draws, InfusionSettings(seed=options.seed, threads=1)
+        options.labels,
+        labels,
+        options.weights,
+        work,
+        options.draws,
+        InfusionSettings(seed=options.seed, threads=1),
     )
     sections = {
         "pseudo-labels": quality_lines(labels),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aiop.cli.networks import Json
-from aiop.cli.output import Name, console, number, print_json, table
+from aiop.cli.output import Name, console, number, print_json, print_notes, table
 
 if TYPE_CHECKING:
     from aiop.predictor import Predictor
@@ -22,7 +23,8 @@ def infuse(
         Path,
         typer.Argument(
             metavar="LABELS",
-            help="A table of your own (.csv, .parquet) with a column `network` and columns of cheap labels.",
+            help="A table of your own (.csv, .parquet) with a column `network` and columns of cheap labels, or the "
+            "table of `aiop latent build`, of which the bodies for pseudo-labels are taken.",
             show_default=False,
         ),
     ],
@@ -47,7 +49,8 @@ def infuse(
         Path | None,
         typer.Option(
             metavar="TABLE",
-            help="A table of a few true labels: predictions are put on their scale.",
+            help="A table of a few true labels, which put predictions right; of the table of `aiop latent build` "
+            "the bodies of truth are taken.",
             show_default=False,
         ),
     ] = None,
@@ -61,16 +64,31 @@ def infuse(
     json: Json = False,
 ) -> None:
     """Teach a predictor new tasks from many cheap labels; all that it knew stays as it is."""
+    from aiop.predictor.build_table import is_build
     from aiop.predictor.infusion import InfusionSettings
     from aiop.predictor.infusion import infuse as run
+    from aiop.predictor.truth_scale import TruthWarning
 
     settings = InfusionSettings(seed=seed) if steps is None else InfusionSettings(seed=seed, steps=steps)
     started = monotonic()
-    found = run(
-        labels, metric, out=output, predictor=predictor, truth=truth, settings=settings, fresh=fresh,
-        progress=not json,
-    )  # fmt: skip
-    report = _report(found, output) | {"seconds": round(monotonic() - started, 1)}
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", UserWarning)
+        found = run(
+            labels, metric, out=output, predictor=predictor, truth=truth, settings=settings, fresh=fresh,
+            progress=not json,
+        )  # fmt: skip
+    notes = []
+    for item in told:
+        if issubclass(item.category, TruthWarning):
+            notes.append(str(item.message))
+        else:
+            warnings.warn_explicit(item.message, item.category, item.filename, item.lineno)
+    if is_build(labels):
+        notes.append(
+            f"{labels} is the table of a build: its bodies of truth are left out, only pseudo-labels are infused"
+        )
+    seconds = round(monotonic() - started, 1)
+    report = _report(found, output) | {"seconds": seconds, "notes": notes}
     if json:
         print_json(report)
     else:
@@ -83,7 +101,9 @@ def _report(predictor: Predictor, output: Path) -> dict[str, Any]:
     for name in record["tasks"]:
         card = predictor.task_card(name)
         tasks[name] = {"unit": card.unit, "direction": card.direction, "held_out": card.scores} | (
-            {"truth": card.extra["truth"]} if "truth" in card.extra else {}
+            {"truth": {key: card.extra["truth"][key] for key in ("labels", "method", "infused")}}
+            if "truth" in card.extra
+            else {}
         )
     return {"predictor": str(output), "infused": record | {"tasks": tasks}}
 
@@ -99,6 +119,7 @@ def _show(report: dict[str, Any]) -> None:
         error = f"{number(scores['mae'])} {task['unit']}" if "mae" in scores else "-"
         rows.add_row(Name(name), *cells, error, str(task.get("truth", {}).get("labels", "-")))
     out.print(rows)
+    print_notes(report["notes"])
     out.print()
     out.print(
         f"{report['predictor']} is written: aiop predict NET... --weights {report['predictor']}",

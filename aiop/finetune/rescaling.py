@@ -11,7 +11,7 @@ import numpy.typing as npt
 from aiop.errors import AiopError, suggest
 from aiop.finetune.combination import honest_quantile
 
-__all__ = ["LEAST", "Line", "Method"]
+__all__ = ["EXPECTED", "LEAST", "WORTH", "Line", "Method"]
 
 Array = npt.NDArray[np.float64]
 Method = Literal["shrunk", "moments", "least-squares"]
@@ -19,7 +19,9 @@ Method = Literal["shrunk", "moments", "least-squares"]
 LEAST = 4
 """Pairs that a line is fitted to at least: of fewer no interval is known."""
 
-_EXPECTED, _WORTH = 0.75, 3.0  # the correlation before pairs are seen, and how many pairs that is worth
+EXPECTED, WORTH = 0.75, 3.0
+"""The correlation that is expected before pairs are seen, and how many pairs that is worth."""
+
 _FLAT = 1e-9
 
 
@@ -82,6 +84,6 @@ def _line(x: Array, y: Array, method: Method) -> tuple[float, float]:
     if method == "moments":
         correlation = 1.0
     elif method == "shrunk":
-        correlation = (len(x) * correlation + _WORTH * _EXPECTED) / (len(x) + _WORTH)
+        correlation = (len(x) * correlation + WORTH * EXPECTED) / (len(x) + WORTH)
     slope = ratio * max(correlation, 0.1)
     return float(y.mean()) - slope * float(x.mean()), slope

@@ -2,7 +2,8 @@
 
 Adapters on the frozen backbone learn the labels (AIO-P, Mills et al., AAAI 2023); nothing else of the predictor
 changes. Several are trained at once, each without a share of the networks: what it says of these is what the scores and
-intervals of a new task are from, and the mean of all is what is predicted.
+intervals of a new task are from, and the mean of all is what is predicted. A kernel expert on graph features
+(`aiop.finetune.kernel`) learns the same labels, and has the share in the predictions that suits networks held out.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ import torch
 from torch import nn
 
 from aiop.errors import AiopError
-from aiop.graph_ir.features import COSTS
+from aiop.finetune.kernel import LARGEST, KernelExpert
+from aiop.graph_ir.features import COSTS, GRAPH_FEATURES
+from aiop.predictor.build_table import cheap_labels
 from aiop.predictor.labels import LabelSource, check_cells, find_task
 from aiop.predictor.predictor import Predictor, load
 from aiop.predictor.task_cards import neighbourhood_arrays, neighbourhoods, task_card
-from aiop.predictor.truth_scale import check_truth, scaled_to_truth
+from aiop.predictor.truth_scale import MARK, check_truth, scaled_to_truth
 from aiop.pretrain.adapter_training import CHECKPOINT, train_adapters
 from aiop.pretrain.adapters import AdapterGroup
 from aiop.pretrain.card import SHIPPED, WEIGHTS, read_card
@@ -58,6 +61,7 @@ class InfusionSettings:
         lr: peak learning rate of the one-cycle schedule.
         batch_size: graphs per step.
         ranking_weight: of the pairwise ranking term beside the regression.
+        expert: whether a kernel expert on graph features has a share in the predictions.
         seed: of everything that is drawn.
         threads: of torch; 0 leaves torch's own choice.
         device: ``auto`` takes a GPU where there is one.
@@ -69,6 +73,7 @@ class InfusionSettings:
     lr: float = 3e-3
     batch_size: int = 64
     ranking_weight: float = 0.0
+    expert: bool = True
     seed: int = 0
     threads: int = 0
     device: str = "auto"
@@ -111,11 +116,13 @@ def infuse(
     A run that was interrupted goes on from its checkpoint in ``out``.
 
     Args:
-        labels: path of a table (.csv, .parquet) as for `aiop.fit_head`.
+        labels: path of a table (.csv, .parquet) as for `aiop.fit_head`; of the table of `aiop latent build`, what it
+            has of bodies for pseudo-labels.
         metrics: its columns; all columns of numbers by default.
         out: another folder than the predictor's.
         predictor: the folder of the predictor to add to; by default the one that comes with the package.
-        truth: a few true labels, on the scale of which predictions are put (`aiop.predictor.truth_scale`).
+        truth: a few true labels, by which predictions are put right (`aiop.predictor.truth_scale`); of the table of
+            `aiop latent build`, what it has of bodies of truth.
         settings: of the training.
         fresh: begin anew, whatever an earlier run in ``out`` left.
         progress: show bars on standard error.
@@ -131,6 +138,7 @@ def infuse(
     if not is_own(str(labels)):
         raise AiopError(f'"{labels}" is no table of your own: give the path of a .csv or .parquet file')
     _check_folders(base, out)
+    labels = cheap_labels(Path(labels))
     table = load_table(str(labels))
     names = [find_task(table, metric, str(labels)) for metric in metrics] or list(table.values)
     for name in names:
@@ -177,6 +185,9 @@ def infuse_corpus(
         for number, member in enumerate(module.members)
     ]  # fmt: skip
     held_out = np.mean([found.held_out for found in learnt], axis=0)
+    expert = _expert(item, rows, scalers, held_out, settings.seed) if settings.expert else None
+    if expert is not None:
+        held_out = (1.0 - expert.share) * held_out + expert.share * expert.held_out
     group = AdapterGroup(item.name, tuple(range(len(card.tasks), len(card.tasks) + len(tasks))))
     for member, found in zip(module.members, learnt, strict=True):
         added = cast(PredictorModule, member).add_infused(group, settings.width, settings.adapters)
@@ -184,9 +195,39 @@ def infuse_corpus(
             {f"adapters.{key}": value for key, value in found.adapters.state_dict().items()}
         )
     module = module.cpu().eval().requires_grad_(False)
-    card, more = _described(card, module, item, tasks, rows, scalers, held_out, settings)
+    card, more = _described(card, module, item, tasks, rows, scalers, held_out, settings, expert)
     save_predictor(out, module, card, arrays | more)
     return load(out)
+
+
+@dataclass(frozen=True, eq=False)
+class _Expert:
+    """The kernel expert, its share in scaled predictions, and what it says of n networks held out, (n, K)."""
+
+    kernel: KernelExpert
+    share: float
+    held_out: Array
+
+
+def _expert(
+    item: LabelledCorpus, rows: Array, scalers: Sequence[LabelScaler], held_out: Array, seed: int
+) -> _Expert | None:
+    """Fit the expert, with the share of the least squared error beside the adapters; None where that is none."""
+    if len(rows) > LARGEST:
+        return None
+    targets = np.stack(
+        [scaler.transform(item.values[rows, column]) for column, scaler in enumerate(scalers)], axis=1
+    )
+    features = item.corpus.graph_features()[rows]
+    groups = [item.group(row) for row in rows]
+    kernel = KernelExpert.fit(features, targets, groups, seed, GRAPH_FEATURES)
+    assert kernel.held_out is not None  # of one that was just fitted
+    losses = {
+        share: float(np.nanmean(((1 - share) * held_out + share * kernel.held_out - targets) ** 2))
+        for share in np.linspace(0, 1, 11)
+    }
+    share = min(losses, key=lambda key: losses[key])
+    return _Expert(kernel, float(share), kernel.held_out) if share else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,6 +289,7 @@ def _described(
     scalers: Sequence[LabelScaler],
     held_out: Array,
     settings: InfusionSettings,
+    expert: _Expert | None,
 ) -> tuple[Card, dict[str, torch.Tensor]]:
     """Return the card with what was infused, and the arrays that belong to it."""
     embeddings = embed_rows(module, item.corpus, rows)[0]
@@ -278,8 +320,17 @@ def _described(
         | {item.name: {kind: space.limit for kind, space in near.items()}},
         "infusions": [*card.extra.get("infusions", []), record],
     }
+    arrays = neighbourhood_arrays(item.name, near)
+    digits = "".join(item.corpus.hashes[row][:MARK] for row in rows.tolist())
+    marks = np.frombuffer(bytes.fromhex(digits), np.uint8).reshape(len(rows), MARK // 2)
+    arrays[f"{item.name}/marks"] = torch.from_numpy(marks.copy())
+    if expert is not None:
+        entry = {"share": expert.share, "length": expert.kernel.length, "tasks": list(tasks)}
+        extra["experts"] = card.extra["experts"] | {item.name: entry}
+        for part, array in expert.kernel.arrays().items():
+            arrays[f"{item.name}/expert/{part}"] = torch.from_numpy(array)
     card = replace(card, tasks=(*card.tasks, *found), tables=card.tables | {item.name: table}, extra=extra)
-    return card, neighbourhood_arrays(item.name, near)
+    return card, arrays
 
 
 def _check_folders(base: Path, out: Path) -> None:

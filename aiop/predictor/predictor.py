@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -22,7 +22,7 @@ from aiop.graph_ir.batch import Engine, collate
 from aiop.graph_ir.corpus import Corpus
 from aiop.graph_ir.features import COSTS, GRAPH_FEATURES, GraphArrays, encode
 from aiop.graph_ir.structure import structure_counts
-from aiop.predictor.blend import read_blends, read_neighbourhoods
+from aiop.predictor.blend import read_blends, read_neighbourhoods, read_truth
 from aiop.predictor.blind import blind, worst_known
 from aiop.predictor.prediction import NetworkPrediction, Prediction
 from aiop.predictor.zero_shot import described_outputs
@@ -80,6 +80,7 @@ class Predictor:
         )
         self._worst = worst_known(card.tasks)
         self.blends = read_blends(card, arrays)
+        self._truth = read_truth(card, arrays)
         self._near = read_neighbourhoods(card, arrays)
 
     @property
@@ -116,10 +117,18 @@ class Predictor:
             )
         return self._card.tasks[self.names.index(task)]
 
-    def with_task_card(self, card: TaskCard) -> Predictor:
-        """Return this predictor with another card of the task that has its name; networks and views stay."""
+    def with_task_card(self, card: TaskCard, arrays: Mapping[str, Tensor] | None = None) -> Predictor:
+        """Return this predictor with another card of the task that has its name; networks and views stay.
+
+        ``arrays`` are what the card tells of, by their names in the predictor's file.
+        """
         tasks = tuple(card if task.name == card.name else task for task in self._card.tasks)
-        return Predictor(self.module, replace(self._card, tasks=tasks), self._arrays)
+        return Predictor(self.module, replace(self._card, tasks=tasks), self._arrays | dict(arrays or {}))
+
+    def marks(self, corpus: str) -> frozenset[str]:
+        """Return marks of the networks of an infusion, by the name of its table (`aiop.predictor.infusion.mark`)."""
+        stored = self._arrays.get(f"{corpus}/marks")
+        return frozenset() if stored is None else frozenset(bytes(row).hex() for row in stored.numpy())
 
     def save(self, folder: str | Path) -> None:
         """Write the predictor into a folder, from which `load` reads it, in the place of one that is there."""
@@ -204,6 +213,12 @@ class Predictor:
             blind=blind(encoded),
         )
 
+    def corrected(self, views: Views) -> Array:
+        """Return scaled predictions ``(n, T)`` of networks seen as `views`, with what true labels correct."""
+        scaled = views.outputs[:, : len(self.names)].copy()
+        self._correct(scaled, views.embedding, views.graph)
+        return scaled
+
     def zero_shot(self, views: Views, tasks: Sequence[str | Task]) -> Array:
         """Return scaled predictions ``(n, K)`` of tasks known by their descriptions alone, trained on or not.
 
@@ -228,6 +243,8 @@ class Predictor:
         """Return embeddings ``(n, D)`` and scaled targets ``(n, T)`` of a corpus's rows (all by default)."""
         embeddings, scaled = self._rows(corpus, rows, engine, adapted=False)
         places = range(len(corpus)) if rows is None else rows
+        features = corpus.graph_features()
+        self._correct(scaled, embeddings, features if rows is None else features[rows])
         self._to_worst(scaled, blind(corpus[int(place)] for place in places))
         return embeddings, scaled
 
@@ -299,6 +316,12 @@ class Predictor:
         scaled *= self._slopes
         scaled += self._offsets
 
+    def _correct(self, scaled: Array, embeddings: Array, features: Array) -> None:
+        """Put what true labels correct in the place of adjusted predictions ``(n, T)``."""
+        found = [step.scaled(scaled, embeddings, features) for step in self._truth]
+        for step, column in zip(self._truth, found, strict=True):
+            scaled[:, step.column] = column
+
     def _to_worst(self, scaled: Array, unseeing: Array) -> None:
         """Put networks that do not see their input, bool ``(n,)``, where each task's worst label is, in place."""
         scaled[unseeing] = np.where(np.isnan(self._worst), scaled[unseeing], self._worst)
@@ -312,7 +335,9 @@ class Predictor:
     def _predict(self, graphs: list[ComputeGraph], wanted: list[int]) -> list[NetworkPrediction]:
         encoded = [encode(graph) for graph in graphs]
         embeddings, scaled, features = self._forward(encoded)
-        self._adjust(scaled, features, frozenset(wanted))
+        corrected = any(step.column in wanted for step in self._truth)
+        self._adjust(scaled, features, None if corrected else frozenset(wanted))
+        self._correct(scaled, embeddings, features)
         self._to_worst(scaled, blind(encoded))
         remoteness = self.remoteness(embeddings, features)
         macs = np.array([graph.macs for graph in graphs], np.float64)

@@ -10,6 +10,7 @@ from scipy import stats
 
 from aiop.errors import AiopError
 from aiop.finetune.views import Views
+from aiop.graph_ir.features import GRAPH_FEATURES
 from benchmarks import latent
 from benchmarks.document import write_section
 from benchmarks.latent import Judged, judged_lines
@@ -121,3 +122,24 @@ def test_scores_are_written_between_the_markers(tmp_path):
     assert "| MACs, scaled by 20 labels | 0.600 | 0.500 | 1.500 |" in text
     assert "| without infusion, no label (ranks) | 0.100 | 0.100 | - |" in text
     assert "| two | 0.700 / 0.600 / 2.000 | 85% |" in text
+
+
+def test_a_correction_sees_no_label_of_a_judged_body():
+    rng = np.random.default_rng(0)
+    count = 30
+    views = Views(
+        tuple(map(str, range(count))),
+        rng.normal(size=(count, 4)),
+        rng.normal(size=(count, 3)),
+        rng.normal(size=(count, len(GRAPH_FEATURES))),
+        np.ones(count),
+        np.ones(count),
+        ("one", "two", "three"),
+    )
+    own = rng.normal(size=count)
+    values = 50 + 3 * own + rng.normal(size=count)
+    labelled = np.arange(20)
+    found = latent._corrected(own, rng.normal(size=(count, 0)), views, values, labelled)
+    assert stats.pearsonr(found[20:], values[20:]).statistic > 0.8
+    changed = np.where(np.arange(count) < 20, values, 0.0)
+    assert np.array_equal(latent._corrected(own, np.zeros((count, 0)), views, changed, labelled), found)

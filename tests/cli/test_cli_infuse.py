@@ -32,9 +32,12 @@ def test_infuse_then_predict(aiop_cli, tmp_path):
     assert task["held_out"]["n"] == 30
     (found,) = aiop_cli("predict", NETWORKS[0], "--weights", out, "--task", "own/*", "--json").objects()
     assert found["predictions"][0]["task"] == "own/cheap/top1"
-    # goes on from what is there, and says so for people
-    again = aiop_cli("infuse", cheap, "-o", out, "--steps", 2, "--metric", "top1")
+    assert report["notes"] == []
+    # goes on from what is there, and says for people what there is, and what is wrong with their labels
+    mixed = write(tmp_path / "mixed.csv", NETWORKS[26:36], slope=1.0)
+    again = aiop_cli("infuse", cheap, "-o", out, "--steps", 2, "--metric", "top1", "--truth", mixed)
     assert again.status == 0
+    assert "note: 4 of the 10 true labels of own/cheap/top1" in again.err
     assert "own/cheap/top1" in again.out
     assert str(out) in again.out
 

@@ -1,9 +1,12 @@
 """Infusion into a small predictor: what is new, what stays to the bit, and what is refused."""
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from own_labels import codes, value
 from run_cases import make_small_table, settings
@@ -12,9 +15,11 @@ from safetensors.numpy import load_file, save_file
 
 import aiop
 from aiop.errors import AiopError
+from aiop.graph_ir.features import encode
 from aiop.predictor import pretrain_from_config
 from aiop.predictor.infusion import InfusionSettings, infuse
-from aiop.predictor.truth_scale import scaled_to_truth
+from aiop.predictor.truth_scale import TruthWarning, scaled_to_truth
+from aiop.tasks.networks import read
 from aiop.tasks.tables.table import sha256
 
 SMALL = InfusionSettings(steps=30, adapters=3, width=8, batch_size=32, threads=1, device="cpu")
@@ -131,7 +136,7 @@ def test_the_same_seed_makes_the_same_files_after_an_interruption_too(folder, mo
 
 def test_true_labels_give_the_scale_and_leave_ranks(folder, infused):
     truth = {name: value(name) for name in NEW[:20]}
-    scaled = scaled_to_truth(infused, truth, [CHEAP])
+    scaled = scaled_to_truth(infused, truth, [CHEAP], method="shrunk")
     before, after = infused.predict(NEW[20:]), scaled.predict(NEW[20:])
     raw, put = (np.array([found[CHEAP].value for found in side]) for side in (before, after))
     assert np.array_equal(np.argsort(raw), np.argsort(put))
@@ -148,10 +153,84 @@ def test_true_labels_give_the_scale_and_leave_ranks(folder, infused):
     # saved and read again, it says the same; and from a table too
     scaled.save(folder / "scaled")
     assert aiop.load(folder / "scaled").predict(NEW[25])[CHEAP] == scaled.predict(NEW[25])[CHEAP]
-    table = scaled_to_truth(infused, write_truth(folder / "true.csv", NEW[:20]))
+    table = scaled_to_truth(infused, write_truth(folder / "true.csv", NEW[:20]), method="shrunk")
     assert table.predict(NEW[25])[CHEAP].value == pytest.approx(
         scaled.predict(NEW[25])[CHEAP].value, abs=1e-3
     )
+
+
+def test_true_labels_correct_what_cheap_ones_miss(folder, infused):
+    """The labels of the task that counts one operation are corrected to the true value, which it knows nothing of."""
+    truth = {name: value(name) for name in NEW[:20]}
+    real = np.array([value(name) for name in NEW[20:]])
+    errors = {}
+    for method in ("shrunk", "corrected"):
+        found = scaled_to_truth(infused, truth, [NOISY], method=method)
+        put = np.array([item[NOISY].value for item in found.predict(NEW[20:])])
+        errors[method] = np.abs(put - real).mean()
+    assert errors["corrected"] < errors["shrunk"]
+    # the views that heads see stay, and so does every other task
+    assert np.array_equal(found.views(NEW).outputs, infused.views(NEW).outputs)
+    assert found.predict(NEW[20])[CHEAP] == infused.predict(NEW[20])[CHEAP]
+    # one network, views and files say the same; and so does a line that takes the correction's place
+    place = found.names.index(NOISY)
+    views = found.values(place, found.corrected(found.views(NEW[20:]))[:, place])
+    np.testing.assert_allclose(views, put, rtol=1e-5)
+    found.save(folder / "corrected")
+    again = aiop.load(folder / "corrected")
+    assert again.predict(NEW[20], NOISY) == found.predict(NEW[20], NOISY)
+    line = scaled_to_truth(found, truth, [NOISY], method="shrunk").predict(NEW[20])[NOISY]
+    first = scaled_to_truth(infused, truth, [NOISY], method="shrunk").predict(NEW[20])[NOISY]
+    assert line.value == pytest.approx(first.value)
+    with pytest.raises(AiopError, match='did you mean "corrected"'):
+        scaled_to_truth(infused, truth, [NOISY], method="correct")
+
+
+def test_truth_of_networks_that_were_infused_is_told(folder, infused):
+    truth = {name: value(name) for name in (*NEW[:17], *NETWORKS[:3])}
+    with pytest.warns(TruthWarning, match="3 of the 20 true labels of own/cheap/top1"):
+        found = scaled_to_truth(infused, truth, [CHEAP])
+    assert found.task_card(CHEAP).extra["truth"]["infused"] == 3
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scaled_to_truth(infused, {name: value(name) for name in NEW[:20]}, [CHEAP])
+
+
+def test_the_table_of_a_build_gives_cheap_and_true_labels(folder, tmp_path):
+    networks, true = NETWORKS[:30], NEW[:10]
+    table = {
+        "network": [*networks, *true],
+        "role": ["pseudo"] * 30 + ["truth"] * 10,
+        "repeat": [0] * 40,
+        "depth": list(range(40)),
+        "latent/top1": [20 + 0.5 * value(name) for name in (*networks, *true)],
+        "truth/top1": [None] * 30 + [value(name) for name in true],
+    }
+    pq.write_table(pa.table(table), tmp_path / "labels.parquet")
+    quick = InfusionSettings(steps=2, adapters=2, width=4, expert=False, threads=1, device="cpu")
+    path = tmp_path / "labels.parquet"
+    found = infuse(path, out=tmp_path / "new", predictor=folder / "out", truth=path, settings=quick)
+    assert found.infused == ("own/labels/top1",)
+    assert found.card["infusions"][-1]["networks"] == 30
+    assert found.task_card("own/labels/top1").extra["truth"]["labels"] == 10
+    assert found.task_card("own/labels/top1").extra["truth"]["infused"] == 0
+
+
+def test_the_expert_has_the_share_that_its_file_says(folder, infused):
+    entry = infused._card.extra["experts"]["cheap"]
+    assert 0 < entry["share"] <= 1
+    assert entry["tasks"] == [CHEAP, NOISY]
+    # by hand: what adapters say and what the expert says, mixed
+    views, features = infused.views(NEW), infused.views(NEW).graph
+    network = infused._forward([encode(read(name)) for name in NEW])[1]
+    (blend,) = [blend for blend in infused.blends if infused.names.index(CHEAP) in blend.columns]
+    mixed = (1 - entry["share"]) * network[:, -2:] + entry["share"] * blend.expert.predict(features)
+    cards = [infused.task_card(name).extra for name in (CHEAP, NOISY)]
+    for column, card in enumerate(cards):
+        wanted = card["offset"] + card["slope"] * mixed[:, column]
+        np.testing.assert_allclose(
+            views.outputs[:, infused.names.index((CHEAP, NOISY)[column])], wanted, rtol=1e-4
+        )
 
 
 def test_infusing_again_adds(folder, infused):

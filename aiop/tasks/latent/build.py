@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 from aiop.errors import AiopError
@@ -89,19 +89,22 @@ def plan(config: LatentConfig, studio: Studio, bodies: Bodies) -> tuple[list[Hea
     heads, labels = [], []
     identities: dict[tuple[str, str], str] = {}
     for group, trainings in config.groups.items():
-        identities["truth", group] = digest(studio.bodies_identity, group, vars_of(trainings.truth))
+        figures = trainings.figures()
+        identities["truth", group] = digest(studio.bodies_identity, group, vars_of(trainings.truth), *figures)
         for method in config.methods():
             seed = seed_of(config.seed, "head", method, group)
             identity = digest(
                 studio.bodies_identity, method, group, vars_of(trainings.shared), bodies.bins, seed
             )
             heads.append(HeadJob(method, group, bodies.bins, seed, identity))
-            identities[method, group] = digest(identity, vars_of(trainings.pseudo))
+            identities[method, group] = digest(identity, vars_of(trainings.pseudo), *figures)
     of_head = {(job.method, job.group): job.identity for job in heads}
 
     def label(kind: str, code: str, repeat: int = 0) -> Iterator[LabelJob]:
-        for group in config.groups:
-            seed = seed_of(config.seed, "label", kind, code, group, repeat)
+        for group, trainings in config.groups.items():
+            made = "truth" if kind == "truth" else "pseudo"
+            who = (made,) if getattr(trainings, made).one_seed else (kind, code)
+            seed = seed_of(config.seed, "label", *who, group, repeat)
             identity = identities[kind, group]
             yield LabelJob(kind, code, group, seed, identity, of_head.get((kind, group), ""))
 
@@ -115,8 +118,13 @@ def plan(config: LatentConfig, studio: Studio, bodies: Bodies) -> tuple[list[Hea
 
 
 def vars_of(settings: Any) -> dict[str, Any]:
-    """A dataclass of plain values as JSON holds them."""
-    return {name: getattr(settings, name) for name in settings.__dataclass_fields__}
+    """A dataclass of plain values as JSON holds them; settings marked ``later`` are left out at their defaults."""
+    every = {field: getattr(settings, field.name) for field in fields(settings)}
+    return {
+        field.name: value
+        for field, value in every.items()
+        if not (field.metadata.get("later") and value == field.default)
+    }
 
 
 def build(

@@ -14,7 +14,7 @@ from aiop.strict import at_least
 from aiop.tasks.latent.heads import GROUPS
 from aiop.tasks.latent.settings_file import SettingsFile
 from aiop.tasks.latent.shrinking import ShrinkingSettings
-from aiop.tasks.latent.training import FitSettings
+from aiop.tasks.latent.training import FitSettings, LabelSettings
 
 __all__ = [
     "BodiesConfig",
@@ -108,11 +108,29 @@ class BodiesConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class GroupConfig:
-    """The trainings of one group of tasks: of the shared heads, of pseudo-labels, of truth."""
+    """The trainings of one group of tasks: of the shared heads, of pseudo-labels, of truth.
+
+    measured: scenes of the test split that labels of the group are measured on; 0: those of the data. Data that are
+        drawn may be drawn in larger numbers for a group whose figures would be noisy otherwise.
+    threshold: of PCK, as a share of the object's longer side; for keypoints only. None is a tenth.
+    """
 
     shared: FitSettings
-    pseudo: FitSettings
-    truth: FitSettings
+    pseudo: LabelSettings
+    truth: LabelSettings
+    measured: int = 0
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "measured")
+        if self.threshold is not None and not 0 < self.threshold <= 1:
+            raise AiopError(f"setting 'threshold' is {self.threshold}: give a number above 0, at most 1")
+
+    def figures(self) -> list[dict[str, float]]:
+        """What figures depend on beside the trainings, for digests: nothing where all is at its default."""
+        chosen = {"measured": self.measured or None, "threshold": self.threshold}
+        given = {name: value for name, value in chosen.items() if value is not None}
+        return [given] if given else []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,10 +164,16 @@ class LatentConfig:
         at_least(self, 8, "calibration")
         if not self.groups:
             raise AiopError(f"setting 'groups' is empty: name some of {', '.join(GROUPS)}")
-        for group in self.groups:
+        for group, trainings in self.groups.items():
             if group not in GROUPS:
                 raise AiopError(
                     f"setting 'groups' has {group!r}{suggest(group, GROUPS)}: the groups are {', '.join(GROUPS)}"
+                )
+            if trainings.threshold is not None and group != "keypoints":
+                raise AiopError(f"setting 'groups' has 'threshold' for {group}: only keypoints have one")
+            if trainings.measured and self.data.digits is None:
+                raise AiopError(
+                    f"setting 'groups' has 'measured' for {group}, but only digits can be drawn: leave it out"
                 )
 
     @classmethod

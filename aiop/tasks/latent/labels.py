@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from aiop.tasks.latent.body import Body, recalibrate
 from aiop.tasks.latent.draws import seed_of
 from aiop.tasks.latent.heads.base import Prepared, TaskHead
 from aiop.tasks.latent.supernet import Supernet
-from aiop.tasks.latent.training import FitSettings, Progress, fit
+from aiop.tasks.latent.training import LabelSettings, Progress, fit
 
 __all__ = ["Figures", "GroupData", "extracted", "fresh_head", "pseudo_label", "true_label"]
 
@@ -61,7 +61,7 @@ def true_label(
     code: str,
     supernet: Supernet,
     data: GroupData,
-    settings: FitSettings,
+    settings: LabelSettings,
     seed: int,
     progress: Progress | None = None,
 ) -> Figures:
@@ -78,7 +78,7 @@ def pseudo_label(
     supernet: Supernet,
     shared_head: TaskHead,
     data: GroupData,
-    settings: FitSettings,
+    settings: LabelSettings,
     seed: int,
     progress: Progress | None = None,
 ) -> Figures:
@@ -95,13 +95,17 @@ def _label(
     supernet: Supernet,
     head: TaskHead,
     data: GroupData,
-    settings: FitSettings,
+    settings: LabelSettings,
     seed: int,
     progress: Progress | None,
 ) -> Figures:
     begun = time.process_time()
-    body = extracted(supernet, code, data.calibration)
+    body = supernet.extract(code)
+    if not settings.recalibrate:
+        recalibrate(body, data.calibration)
     fit(body, head, data.train, settings, seed=seed, progress=progress)
+    if settings.recalibrate:
+        recalibrate(nn.Sequential(body, head).eval(), data.calibration)
     trained = time.process_time()
     figures = head.evaluate(body, data.test)
     return Figures(figures, trained - begun, time.process_time() - trained)

@@ -14,7 +14,7 @@ import torch
 from aiop.errors import AiopError
 from aiop.graph_ir.checkpoint import load_checkpoint, save_checkpoint, under
 from aiop.tasks.latent.body import Body
-from aiop.tasks.latent.config import LatentConfig, digest
+from aiop.tasks.latent.config import GroupConfig, LatentConfig, digest
 from aiop.tasks.latent.draws import seed_of
 from aiop.tasks.latent.heads import head_for
 from aiop.tasks.latent.heads.base import Prepared, TaskHead
@@ -25,7 +25,7 @@ from aiop.tasks.latent.scene import InMemoryScenes, Scenes
 from aiop.tasks.latent.shared_heads import HeadTraining, train_shared_head
 from aiop.tasks.latent.shrinking import train
 from aiop.tasks.latent.supernet import SMALLEST_CODE, Supernet
-from aiop.tasks.latent.training import Progress
+from aiop.tasks.latent.training import LabelSettings, Progress
 
 __all__ = ["HeadJob", "Job", "LabelJob", "Studio", "make_scenes"]
 
@@ -145,14 +145,28 @@ class Studio:
         if group not in self._groups:
             spec = self.scenes["train"].spec
 
+            trainings = self.config.groups.get(group)  # the supernet needs classification, asked for or not
+            threshold = None if trainings is None else trainings.threshold
+
             def make() -> TaskHead:
-                return head_for(group, spec, Body.channels, Body.strides)
+                return head_for(group, spec, Body.channels, Body.strides, threshold)
 
             head = make()
-            prepared = {split: head.prepare(scenes) for split, scenes in self.scenes.items()}
+            prepared = {
+                split: head.prepare(scenes)
+                for split, scenes in (self.scenes | self._measured(trainings)).items()
+            }
             images, _ = prepared["train"].batch(range(min(self.config.calibration, len(prepared["train"]))))
             self._groups[group] = GroupData(group, make, prepared["train"], prepared["test"], images)
         return self._groups[group]
+
+    def _measured(self, trainings: GroupConfig | None) -> dict[str, Scenes]:
+        """Scenes that the labels of a group are measured on, where they are not those of the data."""
+        if trainings is None or not trainings.measured:
+            return {}
+        from aiop.tasks.latent.digits import digit_scenes
+
+        return {"test": digit_scenes("test", trainings.measured, self.config.seed, self.config.data.size)}
 
     def train_supernet(self, progress: Progress | None = None) -> float:
         """Train the supernet, or go on with it; returns CPU seconds over all its parts. A finished one stays.
@@ -290,11 +304,13 @@ class Studio:
             AiopError: for whatever would have stopped the build later.
         """
         few: dict[str, Scenes] = {split: _few(scenes) for split, scenes in self.scenes.items()}
-        small = Studio(self.config, few)
+        groups = {group: replace(trainings, measured=0) for group, trainings in self.config.groups.items()}
+        small = Studio(replace(self.config, groups=groups), few)
         supernet = Supernet(len(self.scenes["train"].spec.things))
         for group, trainings in self.config.groups.items():
             data = small.group(group)
-            every = (trainings.shared, trainings.pseudo, trainings.truth)
+            shared = LabelSettings(**vars(trainings.shared))
+            every = (shared, trainings.pseudo, trainings.truth)
             for brief in dict.fromkeys(replace(settings, steps=1, batch=2) for settings in every):
                 true_label(SMALLEST_CODE, supernet, data, brief, seed=0)
 

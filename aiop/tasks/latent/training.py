@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from aiop.tasks.latent.heads.base import Prepared, TaskHead
 __all__ = [
     "FitSettings",
     "Fitted",
+    "LabelSettings",
     "Progress",
     "fit",
     "one_cycle",
@@ -56,6 +57,23 @@ class FitSettings:
         at_least(self, 0, "rate", "body_rate", "decay")
         at_least(self, 1e-3, "clip")
         between(self, 0, 1, "warmup")
+
+
+@dataclass(frozen=True)
+class LabelSettings(FitSettings):
+    """How a training goes that labels a body.
+
+    recalibrate: batch statistics of body and head are estimated anew when the training is over, from the images for
+        calibration. Otherwise those of the body are estimated before it, and those of both then follow its batches: a
+        short training leaves a mixture of what was before and a few small batches.
+    one_seed: one seed for all bodies of a group, so that they see the same images in the same order, with the heads of
+        all methods, and begin with the same head where they begin with a fresh one: what differs is the body's.
+
+    Labels made before a setting marked ``later`` came count as made with its default.
+    """
+
+    recalibrate: bool = field(default=False, metadata={"later": True})
+    one_seed: bool = field(default=False, metadata={"later": True})
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,13 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert config.data.size == 96
 
 
+def test_only_drawn_data_can_be_measured_on_more(tmp_path: Path) -> None:
+    split = "{images: pictures, annotations: a.json}"
+    coco = GOOD.replace("{digits: {train: 100}}", f"{{coco: {{train: {split}, test: {split}}}}}")
+    with pytest.raises(AiopError, match="line 3: setting 'groups' has 'measured' for classification"):
+        load(tmp_path, coco.replace("{steps: 9}", "{steps: 9}, measured: 50"))
+
+
 def test_the_shipped_configuration_is_what_its_page_says() -> None:
     config = LatentConfig.load(REPOSITORY / "benchmarks" / "latent.yaml")
     assert config.bodies.truth >= 60
@@ -73,6 +80,17 @@ def test_the_shipped_configuration_is_what_its_page_says() -> None:
         ),
         (("groups:", "seed: -1\ngroups:"), "line 3: setting 'seed' is -1"),
         (("groups:", "supernet: {steps: [1, 2]}\ngroups:"), "line 3: setting 'steps' is [1, 2]"),
+        (("{steps: 9}", "{steps: 9}, measured: -1"), "line 4: setting 'measured' is -1"),
+        (("{steps: 9}", "{steps: 9}, threshold: 0.1"), "line 3: setting 'groups' has 'threshold' for classi"),
+        (("{steps: 9}", "{steps: 9}, threshold: 0"), "line 4: setting 'threshold' is 0.0"),
+        (
+            ("pseudo: {steps: 1}", "pseudo: {steps: 1, one_seed: 1}"),
+            "line 4: setting 'groups.classification.pseudo.one_seed' is 1 (int): give true or false",
+        ),
+        (
+            ("shared: {steps: 5}", "shared: {steps: 5, one_seed: true}"),
+            "line 4: setting 'one_seed' is unknown",
+        ),
     ],
 )
 def test_wrong_settings_are_named_with_their_line(

@@ -31,8 +31,16 @@ HEADS: dict[str, type[TaskHead]] = {
 GROUPS = tuple(HEADS)
 
 
-def head_for(group: str, spec: SceneSpec, channels: Sequence[int], strides: Sequence[int]) -> TaskHead:
+def head_for(
+    group: str,
+    spec: SceneSpec,
+    channels: Sequence[int],
+    strides: Sequence[int],
+    threshold: float | None = None,
+) -> TaskHead:
     """A fresh head of a group (`GROUPS`) for bodies of these channels and strides; weights from torch's generator.
+
+    threshold: of PCK, for keypoints; None is the head's own.
 
     Raises:
         AiopError: for an unknown group, or data that the head cannot serve.
@@ -41,4 +49,6 @@ def head_for(group: str, spec: SceneSpec, channels: Sequence[int], strides: Sequ
         raise AiopError(
             f"group {group!r} is unknown{suggest(group, GROUPS)}: expected one of {', '.join(GROUPS)}"
         )
+    if threshold is not None and group == KeypointHead.group:
+        return KeypointHead(spec, channels, strides, threshold=threshold)
     return HEADS[group](spec, channels, strides)

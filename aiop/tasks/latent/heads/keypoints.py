@@ -20,7 +20,7 @@ __all__ = ["KeypointHead", "crop_of", "heatmaps"]
 
 ENLARGED = 1.25  # a crop's side over its object's longer side
 SIGMA = 1.0  # of the Gaussian around a keypoint, cells of the heatmap
-THRESHOLD = 0.1  # of PCK: how far a prediction may be off, as a share of the object's longer side
+THRESHOLD = 0.1  # of PCK, unless another is given
 
 
 def crop_of(scene: Scene, row: int, size: int) -> tuple[Tensor, Tensor]:
@@ -59,6 +59,12 @@ def heatmaps(points: Tensor, shape: tuple[int, int], stride: float) -> Tensor:
 class KeypointHead(TaskHead):
     """Two deconvolutions from the coarsest feature map to one heatmap per keypoint: the ``keypoints`` task.
 
+    Args:
+        spec: labels of the data. channels, strides: of the body's feature maps, finest first.
+        width: channels of the deconvolutions.
+        threshold: of PCK, how far a prediction may be off, as a share of the object's longer side. The tighter, the
+            more two good bodies differ.
+
     Raises:
         AiopError: where the data has no keypoints.
     """
@@ -67,9 +73,15 @@ class KeypointHead(TaskHead):
     group: ClassVar[str] = "keypoints"
 
     def __init__(
-        self, spec: SceneSpec, channels: Sequence[int], strides: Sequence[int], width: int = 32
+        self,
+        spec: SceneSpec,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        width: int = 32,
+        threshold: float = THRESHOLD,
     ) -> None:
         super().__init__(spec, channels, strides)
+        self.threshold = threshold
         if not spec.keypoints:
             raise AiopError("the data has no keypoints: use data that has them, or leave keypoints out")
         layers: list[nn.Module] = []
@@ -119,11 +131,11 @@ class KeypointHead(TaskHead):
         return list(torch.stack(places, dim=-1).numpy())
 
     def figures(self, predictions: list[Any], prepared: Prepared) -> dict[str, float]:
-        """PCK at a tenth of the object's longer side, %."""
+        """PCK at the head's threshold, %."""
         if "points" not in prepared.memo:
             prepared.memo["points"] = np.stack(
                 [crop_of(scene, scene.main or 0, self.spec.size)[1].numpy() for scene in prepared.truth()]
             )
         measured: npt.NDArray[np.float32] = prepared.memo["points"]
         sizes = np.full(len(measured), self.spec.size / ENLARGED)
-        return {"keypoints": pck(np.stack(predictions), measured, sizes, THRESHOLD)}
+        return {"keypoints": pck(np.stack(predictions), measured, sizes, self.threshold)}
