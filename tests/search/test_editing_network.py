@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx_ir as ir
+import onnxruntime
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
@@ -245,3 +248,29 @@ def test_large_constants_made_by_operators_are_weights() -> None:
     assert not [node for node in network.graph if node.op_type in ("ConstantOfShape", "Expand", "Constant")]
     assert network.macs == EditableNetwork.read("nats-size:64:64:64:64:64").macs
     network.check()
+
+
+def test_reshapes_of_an_open_batch_get_constant_targets():
+    """What torch computes from sizes that are known, beside a batch that is open, is a constant after reading."""
+
+    class Shuffle(torch.nn.Module):
+        def forward(self, x):
+            batch, channels, height, width = x.shape
+            x = x.reshape(batch, 2, channels // 2, height, width).transpose(1, 2)
+            return x.reshape(-1, channels, height, width)
+
+    written = io.BytesIO()
+    torch.onnx.export(
+        Shuffle(), (torch.zeros(2, 6, 4, 4),), written, dynamo=False, opset_version=17,
+        input_names=["x"], output_names=["y"], dynamic_axes={"x": {0: "batch"}},
+    )  # fmt: skip
+    network = EditableNetwork.read(written.getvalue())
+    targets = [
+        network.constant(node.inputs[1]).tolist() for node in network.graph if node.op_type == "Reshape"
+    ]
+    assert [target[1:] for target in targets] == [[2, 3, 4, 4], [6, 4, 4]]
+    session = onnxruntime.InferenceSession(
+        network.proto().SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    x = np.arange(3 * 96, dtype=np.float32).reshape(3, 6, 4, 4)
+    np.testing.assert_array_equal(session.run(None, {"x": x})[0], Shuffle()(torch.from_numpy(x)).numpy())

@@ -40,6 +40,8 @@ class EditableNetwork:
         self.model, self.name = model, name
         self._cost: ComputeGraph | None = None
         self.memo: dict[str, Any] = {}
+        # What was found out about the graph as it is, by names: shared with clones until they change.
+        self.shared: dict[str, Any] = {}
 
     @classmethod
     def read(
@@ -76,7 +78,7 @@ class EditableNetwork:
     def clone(self) -> EditableNetwork:
         """Return a network that can be changed without changing this one; weights are shared until they differ."""
         other = EditableNetwork(self.model.clone(), self.name)
-        other._cost = self._cost
+        other._cost, other.shared = self._cost, self.shared
         return other
 
     # What is in the graph
@@ -130,7 +132,7 @@ class EditableNetwork:
     def add_initializer(self, name: str, values: Array) -> ir.Value:
         """Add a small constant whose values are given; the name is made unique."""
         name = self.free_name(name)
-        return self._register(name, ir.Tensor(np.ascontiguousarray(values), name=name))
+        return self._register(name, ir.Tensor(np.asarray(values, order="C"), name=name))
 
     def add_weight(
         self, name: str, shape: tuple[int, ...], dtype: ir.DataType, make: Callable[[], Array]
@@ -231,7 +233,7 @@ class EditableNetwork:
         return taken
 
     def _forget(self) -> None:
-        self._cost = None
+        self._cost, self.shared = None, {}
         taken = self.memo.get("taken")
         self.memo = {} if taken is None else {"taken": taken}
 

@@ -14,6 +14,8 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
 from aiop.errors import AiopError
+from aiop.graph_ir import read_onnx
+from aiop.graph_ir.values import DTYPES
 from aiop.search.editing.weights import extents, lazy, located, random_weights
 from aiop.tasks.networks import build, is_code
 
@@ -21,12 +23,13 @@ __all__ = ["read_editable"]
 
 Array = npt.NDArray[Any]
 
+_ELEMENT_TYPES = {name: number for number, name in DTYPES.items()}
 _LEAST_OPSET = 13  # axes of Squeeze, Unsqueeze, ReduceSum and Split are inputs from here on
 _MOST_FOLDED = 65_536  # elements of constants that shapes are computed from
-_MOST_ROUNDS = 4
+_MOST_ROUNDS = 64  # a size that is computed from another takes one each
 # Operators that shapes and masks are computed with; products of weights are none of them.
 _FOLDED = frozenset(
-    "Abs Add And Cast Ceil Concat ConstantOfShape Div Equal Expand Floor Gather Greater Identity Less Max Min Mod "
+    "Abs Add And Cast Ceil Clip Concat ConstantOfShape Div Equal Expand Floor Gather Greater Identity Less Max Min Mod "
     "Mul Neg Not Or Pow Range ReduceProd Reshape Shape Size Slice Split Sqrt Squeeze Sub Tile Transpose "
     "Unsqueeze Where".split()
 )
@@ -48,7 +51,7 @@ def read_editable(
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
         passes.RemoveInitializersFromInputsPass()(model)
         passes.IdentityEliminationPass()(model)
-        _own_vectors(model.graph)
+        _own_vectors(model.graph, folder, fill is not None)
         _name_nodes(model.graph)
         for _ in range(_MOST_ROUNDS):
             if not _fold(model):
@@ -126,18 +129,50 @@ def _current(message: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _with_known_shapes(message: onnx.ModelProto) -> onnx.ModelProto:
-    return onnx.shape_inference.infer_shapes(message, data_prop=True)
+    message = onnx.shape_inference.infer_shapes(message, data_prop=True)
+    constants = {tensor.name for tensor in message.graph.initializer}
+    inputs = [value for value in message.graph.input if value.name not in constants]
+    known = {value.name for value in message.graph.value_info if _is_static(value)}
+    produced = {name for node in message.graph.node for name in node.output if name}
+    produced -= {value.name for value in message.graph.output}
+    if produced <= known or not all(_is_static(value) for value in inputs):
+        return message
+    # Where sizes are computed from sizes, the reader of the predictor follows them and onnx does not.
+    try:
+        found = read_onnx(message).tensors
+    except AiopError:
+        return message
+    declared = {value.name: value for value in message.graph.value_info}
+    for name in produced - known:
+        if name in found:
+            value = declared.get(name) or message.graph.value_info.add(name=name)
+            value.type.tensor_type.elem_type = _ELEMENT_TYPES[found[name].dtype]
+            value.type.tensor_type.ClearField("shape")
+            for extent in found[name].shape:
+                value.type.tensor_type.shape.dim.add().dim_value = extent
+    return message
+
+
+def _is_static(value: onnx.ValueInfoProto) -> bool:
+    shape = value.type.tensor_type.shape
+    return value.type.tensor_type.HasField("shape") and all(extent.dim_value > 0 for extent in shape.dim)
 
 
 def _reinfer(model: ir.Model) -> None:
     passes.ShapeInferencePass(data_prop=True)(model)
 
 
-def _own_vectors(graph: ir.Graph) -> None:
-    """Give every reader of a vector or number its own: exporters join equal ones of unrelated layers."""
+def _own_vectors(graph: ir.Graph, folder: Path | None, fill: bool) -> None:
+    """Give every reader of a vector or number its own: exporters join equal ones of unrelated layers.
+
+    So they do with kernels that are all zero before training; where weights are filled, each reader gets its own too.
+    """
     for value in list(graph.initializers.values()):
         tensor = value.const_value
-        if tensor is None or len(value.uses()) < 2 or len(extents(tensor)) > 1:
+        if tensor is None or len(value.uses()) < 2:
+            continue
+        missing = fill and isinstance(tensor, ir.ExternalTensor) and located(tensor, folder) is None
+        if not missing and sum(extent != 1 for extent in extents(tensor)) > 1:
             continue
         for count, use in enumerate(list(value.uses())[1:], 2):
             copy = ir.Value(
@@ -197,10 +232,9 @@ def _folded(node: ir.Node, model: ir.Model) -> ir.TensorProtocol | None:
     output = node.outputs[0]
     if node.op_type == "Shape":
         return _extents_of(node)
-    if any(
-        value is None or value.const_value is None or value.producer() is not None for value in node.inputs
-    ):
-        return None
+    given = [value for value in node.inputs if value is not None]
+    if any(value.const_value is None or value.producer() is not None for value in given):
+        return _known_extent(node) if node.op_type == "Gather" else None
     shape = _static(output)
     if shape is not None:
         size = math.prod(shape)
@@ -210,12 +244,29 @@ def _folded(node: ir.Node, model: ir.Model) -> ir.TensorProtocol | None:
             return None
     elif node.op_type in ("ConstantOfShape", "Expand", "Tile", "Range"):
         return None
-    tensors = [
-        value.const_value for value in node.inputs if value is not None and value.const_value is not None
-    ]
+    tensors = [value.const_value for value in given if value.const_value is not None]
     if any(tensor.size > _MOST_FOLDED or isinstance(tensor, ir.ExternalTensor) for tensor in tensors):
         return None
     return _evaluated(node, [tensor.numpy() for tensor in tensors], model)
+
+
+def _known_extent(node: ir.Node) -> ir.TensorProtocol | None:
+    """Return the extents that a Gather takes from the Shape of a value, where those are known, others open or not."""
+    asked, index = node.inputs[0], node.inputs[1]
+    shape = asked.producer() if asked is not None else None
+    if shape is None or shape.op_type != "Shape" or shape.attributes or index is None or index.producer():
+        return None
+    source, places = shape.inputs[0], index.const_value
+    if source is None or source.shape is None or places is None:
+        return None
+    rank = len(source.shape)
+    wanted = places.numpy()
+    if not all(-rank <= place < rank for place in wanted.reshape(-1)):
+        return None
+    found = [source.shape[int(place)] for place in wanted.reshape(-1)]
+    if not all(isinstance(extent, int) for extent in found):
+        return None
+    return ir.Tensor(np.array(found, np.int64).reshape(wanted.shape))
 
 
 def _extents_of(node: ir.Node) -> ir.TensorProtocol | None:
@@ -245,10 +296,11 @@ def _filled(node: ir.Node, shape: tuple[int, ...]) -> ir.TensorProtocol:
 def _evaluated(node: ir.Node, arrays: list[Array], model: ir.Model) -> ir.TensorProtocol | None:
     from onnx.reference import ReferenceEvaluator
 
-    names = [f"x{place}" for place in range(len(arrays))]
     message = ir.serde.serialize_node(node)
+    names = [f"x{place}" for place, name in enumerate(message.input) if name]
+    places = [f"x{place}" if name else "" for place, name in enumerate(message.input)]
     del message.input[:], message.output[:]
-    message.input.extend(names)
+    message.input.extend(places)
     message.output.append("y")
     inputs = [
         onnx.helper.make_tensor_value_info(
@@ -265,7 +317,7 @@ def _evaluated(node: ir.Node, arrays: list[Array], model: ir.Model) -> ir.Tensor
         )
     except Exception:  # whatever the evaluator cannot do stays in the graph
         return None
-    return ir.Tensor(np.ascontiguousarray(result))
+    return ir.Tensor(np.asarray(result, order="C"))
 
 
 def _settle_shapes(graph: ir.Graph) -> None:
@@ -276,7 +328,8 @@ def _settle_shapes(graph: ir.Graph) -> None:
         source, target, output = node.inputs[0], node.inputs[1], node.outputs[0]
         if target is None or source is None or (target.const_value is not None and target.producer() is None):
             continue
-        if output.shape is None or source.shape is None or node.attributes.get("allowzero") is not None:
+        allow_zero = node.attributes.get("allowzero")  # torch writes it also where it is 0
+        if output.shape is None or source.shape is None or (allow_zero is not None and allow_zero.as_int()):
             continue
         wanted: list[int] = []
         for place, extent in enumerate(output.shape):

@@ -31,7 +31,7 @@ def lazy(make: Callable[[], Array], dtype: ir.DataType, shape: tuple[int, ...], 
     """Return a tensor of ``shape`` whose values ``make`` computes each time they are asked for."""
 
     def evaluate() -> ir.TensorProtocol:
-        values = np.ascontiguousarray(make()).astype(dtype.numpy(), copy=False)
+        values = np.asarray(make(), order="C").astype(dtype.numpy(), copy=False)
         if values.shape != shape:
             raise AssertionError(f"{name}: {values.shape} was made where {shape} was announced")
         return ir.Tensor(values, dtype=dtype, name=name)

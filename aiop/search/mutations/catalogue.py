@@ -6,4 +6,16 @@ since it changes nothing but sizes.
 
 from __future__ import annotations
 
-ORDER = ("width", "block", "kernel", "separable", "low-rank", "activation", "resolution")
+from aiop.search.mutations.activation import Activation
+from aiop.search.mutations.block import Block
+from aiop.search.mutations.kernel import Kernel
+from aiop.search.mutations.low_rank import LowRank
+from aiop.search.mutations.resolution import Resolution
+from aiop.search.mutations.separable import Separable
+from aiop.search.mutations.width import Width
+
+__all__ = ["ORDER"]
+
+ORDER = tuple(
+    mutation.name for mutation in (Width, Block, Kernel, Separable, LowRank, Activation, Resolution)
+)
