@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Protocol
 
 import typer
 
@@ -16,7 +17,7 @@ __all__ = ["bench"]
 
 def bench(
     protocol: Annotated[
-        str, typer.Argument(help="unseen-networks, unseen-task, unseen-space or unseen-family.")
+        str, typer.Argument(help="unseen-networks, unseen-task, unseen-space, unseen-family or compress.")
     ],
     tasks: Annotated[
         str | None,
@@ -26,7 +27,9 @@ def bench(
             show_default=False,
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Draws of labels.")] = 8,
+    seeds: Annotated[
+        int | None, typer.Option(help="Draws of labels; 8, of compress 3 by default.", show_default=False)
+    ] = None,
     methods: Annotated[
         str | None,
         typer.Option(
@@ -71,6 +74,10 @@ def bench(
             show_default=False,
         ),
     ] = None,
+    starts: Annotated[
+        int | None,
+        typer.Option(help="Of compress: architectures to start from; 200 by default.", show_default=False),
+    ] = None,
     jobs: Annotated[int, typer.Option(help="Processes.")] = 1,
     protocols: Annotated[
         Path | None,
@@ -86,8 +93,35 @@ def bench(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Judge a predictor by a protocol, beside the baselines; what was computed before is not computed again."""
+    """Judge a predictor by a protocol, beside the baselines; what was computed before is not computed again.
+
+    compress walks from architectures of benchmark tables to cheaper ones, guided by a head on 50 labels.
+    """
+    if protocol == "compress":
+        if baselines_only or budgets is not None:
+            raise AiopError(
+                "compress has neither --baselines-only nor --budgets: choose what guides with --methods"
+            )
+        from aiop.search.walks.run import run_walks
+
+        walked = run_walks(
+            predictor=predictor,
+            predictors=predictors,
+            aio_p=aio_p,
+            tasks=tasks,
+            methods=methods,
+            jobs=jobs,
+            protocols=protocols,
+            out=out or _documents(),
+            progress=not json,
+            **{key: value for key, value in (("draws", seeds), ("starts", starts)) if value is not None},
+        )
+        _show(walked.entries, walked.text, [walked.written] if walked.written else [], json=json)
+        return
+    if starts is not None:
+        raise AiopError(f"--starts is an option of compress: {protocol} has none")
     from aiop.protocols.bench import run_protocol
+    from aiop.protocols.splits import DRAWS
 
     outcome = run_protocol(
         protocol,
@@ -97,19 +131,27 @@ def bench(
         tasks=tasks,
         methods=methods,
         baselines_only=baselines_only,
-        seeds=seeds,
+        seeds=DRAWS if seeds is None else seeds,
         budgets=_numbers(budgets),
         jobs=jobs,
         protocols=protocols,
         out=out or _documents(),
         progress=not json,
     )
+    _show(outcome.entries, outcome.text, outcome.written, json=json)
+
+
+class _Entry(Protocol):
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+def _show(entries: Sequence[_Entry], text: str, written: Sequence[Path], *, json: bool) -> None:
     if json:
-        for entry in outcome.entries:
+        for entry in entries:
             print_json(entry.to_dict())
         return
-    print(outcome.text)
-    for path in outcome.written:
+    print(text)
+    for path in written:
         print(f"written to {path}")
 
 

@@ -23,7 +23,7 @@ from aiop.protocols.seen import bench, look, plain_views, see
 from aiop.tasks import get_task, list_tasks
 from aiop.tasks.task import Task
 
-__all__ = ["ALL", "PREDICTOR", "Failure", "few_shot", "known", "predictor_alone", "sees"]
+__all__ = ["ALL", "PREDICTOR", "Failure", "few_shot", "known", "predictor_alone", "sees", "setting_of"]
 
 Array = npt.NDArray[Any]
 Scores = dict[str, Any]
@@ -82,10 +82,28 @@ def few_shot(
     )
     values = found.table.values[case.task]
     labelled, tested, copies = found.few_shot(draw, values, case.space_seen)
-    task = get_task(case.task)
     test = seen.views.rows(seen.at(tested))
     every = np.concatenate([tested, copies])
     whole = (seen.views.rows(seen.at(every)), values[every]) if len(copies) else None
+
+    setting = setting_of(case, draw, plan)
+    results: dict[int, Scores | str] = {}
+    for budget in budgets:
+        if budget > len(labelled) or budget < method.least_labels:
+            continue
+        rows = labelled[:budget]
+        try:
+            results[budget] = _fit_and_score(
+                method, setting, seen.views.rows(seen.at(rows)), values[rows], test, values[tested], whole
+            )
+        except Failure as failure:
+            results[budget] = str(failure)
+    return results
+
+
+def setting_of(case: Case, draw: int, plan: Plan) -> Setting:
+    """Return what a method may know of a case besides the labels of a draw; nothing is made before it is asked for."""
+    found, task = bench(case.table, plan.folder), get_task(case.task)
 
     def others() -> Any:
         return _others(case.table, plan.folder, tuple(_distinct_tasks(case, plan)))
@@ -101,19 +119,7 @@ def few_shot(
     def graphs() -> Any:
         return _graphs(case.table, task.form, plan.folder)
 
-    setting = Setting(task, draw, others, lambda: _aio_p(case, plan), tuning, graphs)
-    results: dict[int, Scores | str] = {}
-    for budget in budgets:
-        if budget > len(labelled) or budget < method.least_labels:
-            continue
-        rows = labelled[:budget]
-        try:
-            results[budget] = _fit_and_score(
-                method, setting, seen.views.rows(seen.at(rows)), values[rows], test, values[tested], whole
-            )
-        except Failure as failure:
-            results[budget] = str(failure)
-    return results
+    return Setting(task, draw, others, lambda: _aio_p(case, plan), tuning, graphs)
 
 
 def known(case: Case, method: Method, seed: int, plan: Plan) -> Scores | str:

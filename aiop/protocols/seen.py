@@ -61,6 +61,26 @@ class Bench:
         measured = [self.readable(rows[np.isfinite(values[rows])]) for rows in (tested, copies)]
         return self.readable(labelled), measured[0], measured[1]
 
+    def distinct(self, *, costs: bool = True) -> tuple[Array, Array]:
+        """Return table rows in order, one of every set of equal networks, and which of these each row equals.
+
+        Equal are those that compute the same, and with ``costs`` also have the same MACs and parameters: what a network
+        computes without using it counts as cost and is no part of its graph. Rows that the corpus could not read equal
+        -1.
+        """
+        hashes = self.corpus.hashes_of(self.table.networks)
+        first: dict[tuple[str, float, float], int] = {}
+        macs, params = self.corpus.macs, self.corpus.params
+        keys = {
+            row: (hashes[row], float(macs[place]) * costs, float(params[place]) * costs)
+            for row, place in self.places.items()
+        }
+        for row, key in keys.items():
+            first.setdefault(key, row)
+        number = {key: place for place, key in enumerate(first)}
+        equals = [number[keys[row]] if row in keys else -1 for row in range(len(hashes))]
+        return np.array(list(first.values()), np.int64), np.array(equals, np.int64)
+
     def readable(self, rows: Array) -> Array:
         """Return those of some table rows that the corpus holds."""
         return np.array([row for row in rows.tolist() if row in self.places], np.int64)
@@ -99,13 +119,17 @@ class Seen:
 
 
 @lru_cache(maxsize=4)
-def see(holder: Holder, name: str, folder: Path) -> Seen:
-    """Return what a predictor sees of the networks in a table's split file; from the cache where it was seen before."""
+def see(holder: Holder, name: str, folder: Path, *, whole: bool = False) -> Seen:
+    """Return what a predictor sees of the networks in a table's split file; from the cache where it was seen before.
+
+    With ``whole`` of all networks of the table, one of every set of equal ones (`Bench.distinct`).
+    """
     from aiop.predictor import load
 
     found = bench(name, folder)
-    rows = found.readable(found.split.rows())
+    rows = found.distinct()[0] if whole else found.readable(found.split.rows())
     made = f"{found.data} {code_digest('aiop.predictor.predictor')} {_ARRAYS}"
+    made += f" {hashlib.sha256(rows.tobytes()).hexdigest()}" if whole else ""
     made = hashlib.sha256(made.encode()).hexdigest()[:16]
     path = cache_dir() / "bench" / "views" / f"{holder.digest[:16]}-{name}-{made}.npz"
     positions = {row: position for position, row in enumerate(rows.tolist())}
@@ -136,10 +160,10 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 @lru_cache(maxsize=4)
-def look(name: str, folder: Path) -> Seen:
-    """Return the networks in a table's split file without any predictor."""
+def look(name: str, folder: Path, *, whole: bool = False) -> Seen:
+    """Return the networks in a table's split file, or with ``whole`` those of `see`, without any predictor."""
     found = bench(name, folder)
-    rows = found.readable(found.split.rows())
+    rows = found.distinct()[0] if whole else found.readable(found.split.rows())
     positions = {row: position for position, row in enumerate(rows.tolist())}
     return Seen(plain_views(found, rows), np.zeros((len(rows), 0)), (), positions)
 

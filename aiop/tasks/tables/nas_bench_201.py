@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from aiop.tasks.declare import cost, quality
 from aiop.tasks.tables.table import Table, read_columns, register_table, sha256, spread_of_rows
 
-__all__ = ["load"]
+__all__ = ["load", "representatives"]
 
 FILE = "nas_bench_201.parquet"
 _TRAINED = 80.0  # % on CIFAR-10's test set: below, a cell did not learn, and its twins agree by that
@@ -99,6 +99,13 @@ def load(folder: Path) -> Table:
         licence="Apache-2.0 (accuracies), MIT (latencies, energy)",
         noise=_noise(columns),
     )
+
+
+def representatives(folder: Path) -> dict[str, str]:
+    """Return the code of each of the 15,625 cells -> the code of the one of its isomorphic cells that `load` keeps."""
+    columns = read_columns(folder / FILE, ["idx", "arch", "isomorph_of"])
+    code = dict(zip(columns["idx"], columns["arch"], strict=True))
+    return {own: code[of] for own, of in zip(columns["arch"], columns["isomorph_of"], strict=True)}
 
 
 def _noise(columns: dict[str, list[Any]]) -> dict[str, float]:

@@ -1,0 +1,1 @@
+"""Compression walks on benchmark tables, where what every mutation does to the metric is known."""
