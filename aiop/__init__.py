@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from aiop.predictor import load
     from aiop.predictor.few_shot import fit_head
     from aiop.predictor.head_file import load_head
+    from aiop.search.compression import Compression
     from aiop.tasks import build
     from aiop.tasks.networks import read
 
 __version__ = "0.1.0"
 __all__ = [
     "AiopError",
+    "Compression",
     "__version__",
     "build",
     "fit_head",
@@ -34,6 +36,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Compression": "aiop.search.compression",
     "build": "aiop.tasks",
     "fit_head": "aiop.predictor.few_shot",
     "inspect": "aiop.inspection",

@@ -12,12 +12,15 @@ import aiop
 
 def test_public_surface():
     assert aiop.__all__ == [
-        "AiopError", "__version__", "build", "fit_head", "inspect", "load", "load_head", "operator", "read"
+        "AiopError", "Compression", "__version__", "build", "fit_head", "inspect", "load", "load_head", "operator",
+        "read"
     ]  # fmt: skip
     assert dir(aiop) == sorted(aiop.__all__)
 
 
-@pytest.mark.parametrize("name", ["build", "fit_head", "inspect", "load", "load_head", "operator", "read"])
+@pytest.mark.parametrize(
+    "name", ["Compression", "build", "fit_head", "inspect", "load", "load_head", "operator", "read"]
+)
 def test_every_name_is_there(name):
     assert callable(getattr(aiop, name))
 

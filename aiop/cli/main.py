@@ -9,6 +9,7 @@ import typer
 from aiop import __version__
 from aiop.cli.bench import bench
 from aiop.cli.build import build
+from aiop.cli.compress import compress
 from aiop.cli.corpus import corpus
 from aiop.cli.evaluate import evaluate
 from aiop.cli.finetune import finetune
@@ -41,7 +42,7 @@ def _aiop(
         print(context.get_help())
 
 
-for _command in (inspect, predict, finetune, evaluate, infuse, build, spaces, tasks, pretrain, bench):
+for _command in (inspect, predict, compress, finetune, evaluate, infuse, build, spaces, tasks, pretrain, bench):
     app.command()(_command)
 app.add_typer(corpus, name="corpus")
 app.add_typer(latent, name="latent")
