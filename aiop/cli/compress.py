@@ -183,6 +183,11 @@ def _notes(search: Compression, document: Mapping[str, Any]) -> list[str]:
         notes.append(f"there are only {document['trials']} different candidates in the window")
     if len(document["candidates"]) == 0:
         notes.append("no candidate was found in the window: widen it")
+    if search.weights["outputs"] and not any(any(place.losses) for place in search.space.places):
+        notes.append(
+            f"the outputs of {search.network.name} are the same for any input, so nothing tells which weights it "
+            "needs: give it trained ones"
+        )
     return notes
 
 

@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 from compression_cases import StubPredictor, network
 
+import aiop
 from aiop.errors import AiopError
 from aiop.search.compression.judging import Correction, find_predicted_task
 from aiop.search.compression.outputs import Reference, noise_inputs, read_calibration
@@ -104,6 +105,14 @@ def test_task_names_may_be_shortened():
     assert find_predicted_task(predictor, "pictures/top1", graph) == "classification/made-up/pictures-top1"
     with pytest.raises(AiopError, match="no task"):
         find_predicted_task(predictor, "pictures/top7", graph)
+
+
+def test_among_tasks_of_one_name_qualities_come_before_costs():
+    code = "nas-bench-201:|nor_conv_3x3~0|+|nor_conv_3x3~0|skip_connect~1|+|skip_connect~0|none~1|avg_pool_3x3~2|"
+    graph, predictor = aiop.read(code), aiop.load()
+    found = find_predicted_task(predictor, "cifar10", graph)
+    assert found.startswith("classification/")
+    assert find_predicted_task(predictor, "cifar10", graph, cost=True).startswith("training-time/")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from aiop.errors import AiopError
 from aiop.graph_ir import ComputeGraph
 from aiop.predictor import Prediction, Predictor, check_predictable, load
 from aiop.predictor.few_shot import TaskHead
+from aiop.tasks.declare import COSTS
 
 __all__ = ["Correction", "Judge", "find_predicted_task"]
 
@@ -23,12 +24,12 @@ Array = npt.NDArray[Any]
 Direction = Literal["max", "min"]
 
 
-def find_predicted_task(predictor: Predictor, wanted: str, graph: ComputeGraph) -> str:
+def find_predicted_task(predictor: Predictor, wanted: str, graph: ComputeGraph, *, cost: bool = False) -> str:
     """Return the task of a predictor that a name means for a network.
 
     A full name is that task. Otherwise its words (``imagenet/top1``) must all be in the task's name, with as few others
-    after the last slash as possible; among several, one that the network is in distribution of, then the one whose
-    interval is the smallest share of its value.
+    after the last slash as possible; among several, a quality (with ``cost`` a cost, as latencies are), then one that
+    the network is in distribution of, then the one whose interval is the smallest share of its value.
 
     Raises:
         AiopError: No task fits.
@@ -40,6 +41,7 @@ def find_predicted_task(predictor: Predictor, wanted: str, graph: ComputeGraph) 
     fitting = [name for name in names if words and words <= _words(name)]
     if not fitting:
         predictor.task_card(wanted)  # raises, with a suggestion
+    fitting = [name for name in fitting if (name.partition("/")[0] in COSTS) == cost] or fitting
     extra = {name: len(_words(name.rpartition("/")[2]) - words) for name in fitting}
     fewest = min(extra.values())
     nearest = [name for name in fitting if extra[name] == fewest]
@@ -91,7 +93,9 @@ class Judge:
             self.task = find_predicted_task(self.predictor, task, original)
             card = self.predictor.task_card(self.task)
             self.unit, self.direction = card.unit, "min" if card.direction == "min" else "max"
-        self.latency = None if latency is None else find_predicted_task(self.predictor, latency, original)
+        self.latency = (
+            None if latency is None else find_predicted_task(self.predictor, latency, original, cost=True)
+        )
         self.latency_direction: Direction = "min"
         if self.latency is not None and self.predictor.task_card(self.latency).direction == "max":
             self.latency_direction = "max"
