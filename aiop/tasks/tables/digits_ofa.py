@@ -26,7 +26,7 @@ _FIGURES = {
         "detection",
         "keypoints",
         "pck",
-        "five points of the main digit, within a tenth of its size",
+        "five points of the main digit, within a twentieth of its size",
     ),
     "detection": ("detection", "box", "ap", "boxes of digits, AP 50:95"),
     "instance": ("segmentation", "instance", "ap", "masks of digits, AP 50:95"),
