@@ -56,6 +56,7 @@ def build(
 
 
 def write_atomically(content: bytes, path: Path) -> None:
+    """Write a file that appears complete or not at all; what stands in the way is an `AiopError`."""
     if path.is_dir():
         raise AiopError(f'cannot write "{path}": it is a directory; give the name of a file')
     if path.exists() and not path.is_file():

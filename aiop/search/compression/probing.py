@@ -43,11 +43,16 @@ class Comparison:
         return self._feeds is not None
 
     def similarity(self, network: EditableNetwork) -> float | None:
-        """Return the similarity of a variant's outputs, None where they cannot be compared."""
+        """Return the similarity of a variant's outputs, None where they cannot be compared.
+
+        Times the share of the inputs' elements that it reads: fine-tuning brings back what weights knew, not what is no
+        longer in a smaller picture, and noise looks the same in any size.
+        """
         if self._reference is None:
             feeds = self._feeds or noise_inputs(self._network, _NOISE, self._seed)
             self._reference = Reference(self._network, feeds)
-        return self._reference.similarity(network)
+        found = self._reference.similarity(network)
+        return None if found is None else found * min(1.0, _elements(network) / _elements(self._network))
 
     def with_losses(self, places: Sequence[Place], progress: Callable[[int, int], None]) -> list[Place]:
         """Return places with what each costs the outputs alone; the cheapest beyond 160 cost what is usual."""
@@ -62,9 +67,6 @@ class Comparison:
             similarity = self.similarity(mutate(self._network, decision)[0])
             if similarity is not None:
                 loss = abs(math.log(min(max(similarity, LEAST_SIMILARITY), 1.0)))
-                if not self.real and place.site.mutation == "resolution":
-                    # noise looks the same in any size: the share of pixels that is lost stands for what it hides
-                    loss = max(loss, -2 * math.log(place.amounts[place.middle]))
                 found[index] = loss
         progress(len(probed), len(probed))
         usual = {
@@ -76,6 +78,12 @@ class Comparison:
             place.with_loss(found.get(index, usual[place.site.mutation]))
             for index, place in enumerate(places)
         ]
+
+
+def _elements(network: EditableNetwork) -> int:
+    return sum(
+        math.prod(extent or 1 for extent in network.shape(value) or ()) for value in network.graph.inputs
+    )
 
 
 def check_window(
