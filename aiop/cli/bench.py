@@ -17,7 +17,8 @@ __all__ = ["bench"]
 
 def bench(
     protocol: Annotated[
-        str, typer.Argument(help="unseen-networks, unseen-task, unseen-space, unseen-family or compress.")
+        str,
+        typer.Argument(help="unseen-networks, unseen-task, unseen-space, unseen-family, compress or search."),
     ],
     tasks: Annotated[
         str | None,
@@ -28,7 +29,10 @@ def bench(
         ),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(help="Draws of labels; 8, of compress 3 by default.", show_default=False)
+        int | None,
+        typer.Option(
+            help="Draws of labels; 8, of compress 3 by default; of search seeds, 20.", show_default=False
+        ),
     ] = None,
     methods: Annotated[
         str | None,
@@ -78,6 +82,12 @@ def bench(
         int | None,
         typer.Option(help="Of compress: architectures to start from; 200 by default.", show_default=False),
     ] = None,
+    evaluations: Annotated[
+        int | None,
+        typer.Option(
+            help="Of search: architectures a search may ask for; 300 by default.", show_default=False
+        ),
+    ] = None,
     jobs: Annotated[int, typer.Option(help="Processes.")] = 1,
     protocols: Annotated[
         Path | None,
@@ -95,8 +105,32 @@ def bench(
 ) -> None:
     """Judge a predictor by a protocol, beside the baselines; what was computed before is not computed again.
 
-    compress walks from architectures of benchmark tables to cheaper ones, guided by a head on 50 labels.
+    compress walks from architectures of benchmark tables to cheaper ones, guided by a head on 50 labels. search lets
+    every search method look for the best architecture of such tables.
     """
+    if evaluations is not None and protocol != "search":
+        raise AiopError(f"--evaluations is an option of search: {protocol} has none")
+    if protocol == "search":
+        if baselines_only or budgets is not None or starts is not None or aio_p is not None:
+            raise AiopError(
+                "search has no --baselines-only, --budgets, --starts and --aio-p: choose what searches with --methods"
+            )
+        from aiop.search.comparison.run import run_searches
+
+        given = {"seeds": seeds, "evaluations": evaluations}
+        found = run_searches(
+            predictor=predictor,
+            predictors=predictors,
+            tasks=tasks,
+            methods=methods,
+            jobs=jobs,
+            protocols=protocols,
+            out=out or _documents(),
+            progress=not json,
+            **{key: value for key, value in given.items() if value is not None},
+        )
+        _show(found.entries, found.text, [found.written] if found.written else [], json=json)
+        return
     if protocol == "compress":
         if baselines_only or budgets is not None:
             raise AiopError(

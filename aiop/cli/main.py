@@ -12,6 +12,7 @@ from aiop.cli.build import build
 from aiop.cli.compress import compress
 from aiop.cli.corpus import corpus
 from aiop.cli.evaluate import evaluate
+from aiop.cli.explain import explain
 from aiop.cli.finetune import finetune
 from aiop.cli.group import OneLineErrors
 from aiop.cli.infuse import infuse
@@ -19,6 +20,7 @@ from aiop.cli.inspect import inspect
 from aiop.cli.latent import latent
 from aiop.cli.predict import predict
 from aiop.cli.pretrain import pretrain
+from aiop.cli.search import search
 from aiop.cli.spaces import spaces
 from aiop.cli.tasks import tasks
 
@@ -42,7 +44,21 @@ def _aiop(
         print(context.get_help())
 
 
-for _command in (inspect, predict, compress, finetune, evaluate, infuse, build, spaces, tasks, pretrain, bench):
+for _command in (
+    inspect,
+    predict,
+    compress,
+    explain,
+    search,
+    finetune,
+    evaluate,
+    infuse,
+    build,
+    spaces,
+    tasks,
+    pretrain,
+    bench,
+):
     app.command()(_command)
 app.add_typer(corpus, name="corpus")
 app.add_typer(latent, name="latent")

@@ -326,6 +326,10 @@ class Predictor:
         """Put networks that do not see their input, bool ``(n,)``, where each task's worst label is, in place."""
         scaled[unseeing] = np.where(np.isnan(self._worst), scaled[unseeing], self._worst)
 
+    def stretch(self, task: int) -> tuple[float, float]:
+        """Return the offset and the slope that a task's mixed predictions are stretched by."""
+        return float(self._offsets[task]), float(self._slopes[task])
+
     def values(self, task: int, scaled: Array) -> Array:
         """Return scaled predictions in the task's unit; shares do not leave 0 to 100%."""
         card = self._card.tasks[task]

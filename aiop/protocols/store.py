@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from aiop.errors import AiopError
+from aiop.journal import append, read_lines
 
 __all__ = ["KEY", "Key", "Record", "Store"]
 
@@ -41,30 +41,16 @@ class Store:
         return key in self.records
 
     def add(self, record: Record) -> None:
-        """Append a record; it is on its way to the disk when this returns."""
-        line = json.dumps(dict(record), allow_nan=False) + "\n"
-        with self.path.open("ab") as file:
-            if file.tell() and not self._ends_with_newline():
-                line = "\n" + line
-            file.write(line.encode())
+        """Append a record; it is on the disk when this returns."""
+        append(self.path, record)
         self.records.setdefault(self.key(record), record)
-
-    def _ends_with_newline(self) -> bool:
-        with self.path.open("rb") as file:
-            file.seek(-1, 2)
-            return file.read(1) == b"\n"
 
     def _read(self) -> Iterator[Record]:
         try:
-            content = self.path.read_bytes() if self.path.exists() else b""
+            for record in read_lines(self.path):
+                if all(name in record for name in KEY):
+                    yield record
         except OSError as error:
             raise AiopError(
                 f"results {self.path} cannot be read ({error.strerror}): check the path"
             ) from None
-        for line in content.splitlines():
-            try:
-                record = json.loads(line)
-                self.key(record)
-            except (KeyError, TypeError, ValueError):
-                continue
-            yield record

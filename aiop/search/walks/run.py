@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from aiop.errors import AiopError
 from aiop.protocols.folds import Case, Holder, aio_p_of, holders_in
@@ -27,9 +21,10 @@ from aiop.search.walks.judge import identity, judge
 from aiop.search.walks.plan import COUNT, walked_cases, walkers
 from aiop.search.walks.report import render
 from aiop.search.walks.summary import Walks, summarise
+from aiop.search.workers import worked_off
 from aiop.tasks.corpora import cache_dir
 
-__all__ = ["DOCUMENT", "Outcome", "run_walks"]
+__all__ = ["DOCUMENT", "Outcome", "holders_of", "predictor_notes", "run_walks"]
 
 DOCUMENT = "compress-tables.md"
 
@@ -95,7 +90,7 @@ def run_walks(
         raise AiopError(f"--starts is {starts} and --jobs {jobs}: give at least 2 starts and 1 process")
     plan = load_plan(protocols)
     compared = Path(aio_p) if aio_p is not None else None
-    cases = walked_cases(_holders(predictor, predictors, plan, compared), plan, tasks)
+    cases = walked_cases(holders_of(predictor, predictors, plan, compared), plan, tasks)
     chosen = walkers(find_methods(), methods)
     if compared is None and methods is None:
         chosen.pop("aio-p", None)
@@ -118,7 +113,7 @@ def run_walks(
         computed += 1
     records = [(unit.case, store.records[key]) for unit, key in keys.items() if key in store]
     entries = summarise(records, plan, starts)
-    text = render(entries, _notes(cases, plan), failures, starts=starts, draws=draws)
+    text = render(entries, predictor_notes(cases, plan), failures, starts=starts, draws=draws)
     written = None
     if out is not None:
         written = Path(out) / DOCUMENT
@@ -129,12 +124,13 @@ def run_walks(
     return Outcome(entries, text, written, computed)
 
 
-def _holders(
-    predictor: str | Path | None, predictors: str | Path | None, plan: Plan, aio_p: Path | None
+def holders_of(
+    predictor: str | Path | None, predictors: str | Path | None, plan: Plan, aio_p: Path | None = None
 ) -> list[Holder]:
+    """Return the predictors that guide: one per fold of a folder, or one alone; none or both is an `AiopError`."""
     if (predictor is None) == (predictors is None):
         raise AiopError(
-            "walks need a predictor that was kept from the table: give one per fold with --predictors FOLDER, or one "
+            "a predictor that was kept from the table is needed: give one per fold with --predictors FOLDER, or one "
             "with --predictor (the one of the package has seen all tables)"
         )
     if predictors is not None:
@@ -154,7 +150,8 @@ def _key(unit: _Unit, methods: Mapping[str, Method | None], plan: Plan) -> tuple
     return Store.key(identity(unit.case, unit.name, methods[unit.name], unit.draw, unit.starts, plan))
 
 
-def _notes(cases: Sequence[Case], plan: Plan) -> list[str]:
+def predictor_notes(cases: Sequence[Case], plan: Plan) -> list[str]:
+    """Return one line per predictor: which tables it guides on."""
     lines = []
     for holder in dict.fromkeys(case.holder for case in cases):
         tables = dict.fromkeys(case.table for case in cases if case.holder == holder)
@@ -170,57 +167,31 @@ def _notes(cases: Sequence[Case], plan: Plan) -> list[str]:
 def _results(
     units: Sequence[_Unit], methods: Mapping[str, Method | None], plan: Plan, jobs: int, progress: bool
 ) -> Iterator[tuple[_Unit, dict[str, Any] | str]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not progress, transient=True) as bar:
-        walking = bar.add_task("walks", total=len(units))
-        if jobs == 1 or len(units) < 2:
-            for unit in units:
-                bar.update(walking, description=f"{unit.case.task} {unit.name}")
-                yield unit, _do(unit, methods[unit.name], plan)
-                bar.advance(walking)
-            return
-        looking = {
-            (unit.case.holder, unit.case.table)
-            for unit in units
-            if (method := methods[unit.name]) is not None and method.ours
-        }
-        for holder, table in sorted(
-            looking, key=lambda item: item[1]
-        ):  # into the cache, once for all processes
-            bar.update(walking, description=f"networks of {table}")
-            see(holder, table, plan.folder, whole=True)
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(min(jobs, len(units)), context, initializer=_prepare)
-        try:
-            running = {pool.submit(_do_in_process, unit, plan): unit for unit in units}
-            for future in as_completed(running):
-                yield running[future], future.result()
-                bar.advance(walking)
-        except BrokenProcessPool as error:
-            raise AiopError(
-                "a process that walks ended early, perhaps for want of memory: run the command again with fewer "
-                "--jobs; what is finished is kept"
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+    return worked_off(
+        units,
+        partial(_do, plan=plan),
+        jobs=jobs,
+        progress=progress,
+        title="walks",
+        describe=lambda unit: f"{unit.case.task} {unit.name}",
+        before=partial(_look, units, methods, plan),
+    )
 
 
-def _do(unit: _Unit, method: Method | None, plan: Plan) -> dict[str, Any] | str:
+def _look(units: Sequence[_Unit], methods: Mapping[str, Method | None], plan: Plan) -> None:
+    """Let predictors look at their tables before several processes ask for it."""
+    looking = {
+        (unit.case.holder, unit.case.table)
+        for unit in units
+        if (method := methods[unit.name]) is not None and method.ours
+    }
+    for holder, table in sorted(looking, key=lambda item: item[1]):
+        see(holder, table, plan.folder, whole=True)
+
+
+def _do(unit: _Unit, *, plan: Plan) -> dict[str, Any] | str:
+    method = walkers(find_methods(), unit.name)[unit.name]
     try:
         return judge(unit.case, unit.name, method, unit.draw, unit.starts, plan)
     except Failure as failure:
         return str(failure)
-
-
-def _do_in_process(unit: _Unit, plan: Plan) -> dict[str, Any] | str:
-    return _do(unit, walkers(find_methods(), unit.name)[unit.name], plan)
-
-
-def _prepare() -> None:
-    """Set up a process of the pool: deaf to Ctrl-C, which its parent hears, and on one thread."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    threadpool_limits(1)
-    torch.set_num_threads(1)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from aiop.errors import AiopError
+from aiop.journal import append, read_lines
 
 __all__ = ["Key", "Label", "Ledger"]
 
@@ -63,7 +62,7 @@ class Ledger:
         self.others = 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            for label in _read(path):
+            for label in filter(None, map(_label, read_lines(path))):
                 if identities.get((label.kind, label.group)) == label.identity:
                     self.labels.setdefault(label.key, label)
                 else:
@@ -76,34 +75,15 @@ class Ledger:
 
     def add(self, label: Label) -> None:
         """Append a label; it is on the disk when this returns."""
-        line = json.dumps(asdict(label), allow_nan=False) + "\n"
         try:
-            with self.path.open("ab+") as file:
-                if file.seek(0, os.SEEK_END):
-                    file.seek(-1, os.SEEK_END)
-                    if file.read(1) != b"\n":
-                        line = "\n" + line
-                file.write(line.encode())
-                file.flush()
-                os.fsync(file.fileno())
+            append(self.path, asdict(label))
         except OSError as error:
             raise _unusable(self.path, error) from None
         self.labels.setdefault(label.key, label)
 
 
-def _read(path: Path) -> Iterator[Label]:
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        for line in file:
-            label = _label(line) if line.endswith(b"\n") else None
-            if label is not None:
-                yield label
-
-
-def _label(line: bytes) -> Label | None:
+def _label(entry: Mapping[str, Any]) -> Label | None:
     try:
-        entry: dict[str, Any] = json.loads(line)
         return Label(
             kind=str(entry["kind"]),
             code=str(entry["code"]),

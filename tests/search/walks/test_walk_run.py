@@ -86,7 +86,7 @@ def world(monkeypatch, tmp_path):
     monkeypatch.setattr(run, "walked_cases", lambda *_: [case])
     monkeypatch.setattr(run, "find_methods", lambda: METHODS)
     monkeypatch.setattr(run, "load_plan", lambda _: PLAN)
-    monkeypatch.setattr(run, "_holders", lambda *_: [holder])
+    monkeypatch.setattr(run, "holders_of", lambda *_: [holder])
     Knows.fits = 0
     return tmp_path
 

@@ -1,0 +1,1 @@
+"""Search methods on complete benchmark tables, where the best architecture is known."""

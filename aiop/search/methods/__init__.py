@@ -1,0 +1,1 @@
+"""Search methods: one interface, one file each (`aiop.search.methods.base`)."""
