@@ -50,8 +50,7 @@ FIRST = 100
 """Trials before the first candidate is handed out by `Compression.ask`."""
 
 _WINDOW = 0.05
-_COMPARED = 2, BATCH // 2  # candidates per batch that are compared by their outputs: at least, at most
-_COMPARED_WORK = 2.5e8  # multiply-accumulates, for one input, that those of a batch may cost beyond the least
+_COMPARED = 2  # candidates per batch that are compared by their outputs
 
 
 _UP, _DOWN = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
@@ -219,7 +218,7 @@ class Compression:
         progress("trials", min(len(self.candidates), trials), trials)
         while len(self.candidates) < trials and not self.exhausted:
             if len(self.candidates) % BATCH == 0:
-                self._compare_best()
+                self._compare_best(_COMPARED)
             self._ready().generation(trials - len(self.candidates))
             progress("trials", min(len(self.candidates), trials), trials)
         return self.best(10)
@@ -234,7 +233,7 @@ class Compression:
         """
         done = len(self.candidates)
         self.run(FIRST if done < FIRST else done + BATCH, progress)
-        self._compare_best()
+        self._compare_best(_COMPARED)
         open_ = [item for item in self.candidates if item.measured is None and item.number not in self._asked]
         if not open_:
             raise AiopError(
@@ -347,10 +346,8 @@ class Compression:
 
     # Their outputs
 
-    def _compare_best(self) -> None:
+    def _compare_best(self, count: int) -> None:
         """Compare the outputs of the best candidates with the original's, where there are real inputs."""
-        least, most = _COMPARED
-        count = int(np.clip(_COMPARED_WORK // self.network.macs, least, most))
         if not self._comparison.real or not self.weights["outputs"]:
             return
         changed = {}

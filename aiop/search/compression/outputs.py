@@ -24,7 +24,7 @@ Feed = dict[str, Array]
 
 LEAST_SIMILARITY = 1e-3
 _WORK = 8e9  # multiply-accumulates that one comparison may cost, as long as it has a few inputs
-_FEWEST, _MOST = 2, 32
+_FEWEST, _MOST = 2, 16
 _WEIGHTS = "weights"  # the file, empty, that messages without weights name
 
 
@@ -142,9 +142,6 @@ class Reference:
 
     Weights that a variant shares with the original are computed once and never written. ``varies`` is False where the
     outputs are constant, as those of a network of zeros: nothing can be learnt from them.
-
-    Where the batch is open, all inputs are read at once, and batch norms of variants take their statistics from them
-    (`with_batch_statistics`): those of the original no longer fit, and fine-tuning renews them before anything else.
     """
 
     def __init__(self, network: EditableNetwork, feeds: Sequence[Feed]) -> None:
@@ -155,11 +152,6 @@ class Reference:
         most = int(np.clip(_WORK / max(network.macs, 1), _FEWEST, _MOST))
         step = max(1, len(feeds) // most)
         self._feeds = list(feeds[::step])[:most]
-        self._at_once = all((network.shape(value) or (1,))[0] is None for value in network.graph.inputs)
-        if self._at_once:
-            self._feeds = [
-                {name: np.concatenate([feed[name] for feed in self._feeds]) for name in self._feeds[0]}
-            ]
         self._kept: dict[int, tuple[Any, Any]] = {}
         self._keep_weights(network)
         self._outputs = self._run(network)
@@ -169,7 +161,7 @@ class Reference:
 
     def __len__(self) -> int:
         """Return the number of inputs that are compared."""
-        return sum(len(next(iter(feed.values()))) for feed in self._feeds)
+        return len(self._feeds)
 
     def similarity(self, network: EditableNetwork) -> float | None:
         """Return the mean cosine between the outputs and the original's, each less its mean; None where there is none.
@@ -178,7 +170,7 @@ class Reference:
         """
         found = []
         try:
-            outputs = self._run(network, settled=self._at_once)
+            outputs = self._run(network)
         except AiopError:
             return None
         for ours, theirs in zip(self._outputs, outputs, strict=True):
@@ -209,11 +201,8 @@ class Reference:
             self._kept[id(tensor)] = (tensor, made)
         return made
 
-    def _run(self, network: EditableNetwork, *, settled: bool = False) -> list[list[Array]]:
+    def _run(self, network: EditableNetwork) -> list[list[Array]]:
         message = network.proto(weights=False)
-        if settled:
-            known = {value.name or "": network.shape(value) for value in network.values()}
-            with_batch_statistics(message, {name: len(shape) for name, shape in known.items() if shape})
         outside = [
             item.name for item in message.graph.initializer if item.data_location == onnx.TensorProto.EXTERNAL
         ]
@@ -238,42 +227,6 @@ class Reference:
             except Exception as error:  # onnxruntime raises its own kinds, all of them plain exceptions
                 reason = " ".join(str(error).split())[:160]
                 raise AiopError(f"{network.name}: onnxruntime cannot run it ({reason})") from error
-
-
-def with_batch_statistics(message: onnx.ModelProto, ranks: Mapping[str, int]) -> None:
-    """Let batch norms normalise by the statistics of what they read, in place, as they do in training.
-
-    Spelled with an InstanceNormalization over the batch laid out as one row: what onnxruntime makes of the attribute
-    ``training_mode`` depends on its version.
-
-    Args:
-        message: The network; what its batch norms read has the batch as first axis and channels as second one.
-        ranks: Number of axes of every value, by name.
-    """
-    make = onnx.helper.make_node
-    nodes: list[onnx.NodeProto] = []
-    for node in message.graph.node:
-        rank = ranks.get(node.input[0], 0) if node.input else 0
-        if node.op_type != "BatchNormalization" or node.domain not in ("", "ai.onnx") or rank < 2:
-            nodes.append(node)
-            continue
-        epsilon = next((item.f for item in node.attribute if item.name == "epsilon"), 1e-5)
-        turned, extents, row, flat, normal, back = (f"{node.output[0]}/settled{count}" for count in range(6))
-        swap = [1, 0, *range(2, rank)]
-        # (n, C, ...) -> (C, n, ...) -> (1, C, n ...): one row per channel
-        message.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0, -1]), f"{row}/two"))
-        message.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0]), f"{row}/axis"))
-        nodes += [
-            make("Transpose", [node.input[0]], [turned], perm=swap),
-            make("Shape", [turned], [extents]),
-            make("Reshape", [turned, f"{row}/two"], [row]),
-            make("Unsqueeze", [row, f"{row}/axis"], [flat]),
-            make("InstanceNormalization", [flat, *node.input[1:3]], [normal], epsilon=epsilon),
-            make("Reshape", [normal, extents], [back]),
-            make("Transpose", [back], [node.output[0]], perm=swap),
-        ]
-    del message.graph.node[:]
-    message.graph.node.extend(nodes)
 
 
 def _fitted(feed: Mapping[str, Array], shapes: Mapping[str, Sequence[int | None]]) -> Feed:
