@@ -24,7 +24,7 @@ from aiop.graph_ir.passes import canonicalise
 from aiop.predictor.predictor import Predictor, check_predictable
 from aiop.tasks.corpora import build_corpus, corpus_path, open_corpus
 from aiop.tasks.networks import read
-from aiop.tasks.tables import Table, load_table, split
+from aiop.tasks.tables import Table, list_tables, load_table, split
 from aiop.tasks.task import get_task
 
 __all__ = [
@@ -233,8 +233,10 @@ def _read_directly(predictor: Predictor, labels: Labels) -> LabelledViews:
 
 
 def _public_corpus(table: Table) -> Corpus:
-    # A stale one is for the user to build again: it may be in use elsewhere.
-    return open_corpus(table) if corpus_path(table).is_file() else build_corpus(table)
+    # A stale one is for the user to build again: it may be in use elsewhere. A table of the package is small, and
+    # changes with the package.
+    kept = corpus_path(table).is_file() and table.name in list_tables()
+    return open_corpus(table) if kept else build_corpus(table)
 
 
 def _from_mapping(source: Mapping[str, float], metric: str, lower: bool) -> Labels:

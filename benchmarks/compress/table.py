@@ -44,7 +44,7 @@ def lines(measured: Sequence[Measured], originals: dict[str, float], methods: Se
         return float(np.mean([getattr(found[kind, method, level, seed], name) for seed in seeds]))
 
     text = [
-        f"{len(whole)} networks, {len(seeds)} fine-tunings of each cut.",
+        f"{len(whole)} networks, {len(seeds)} fine-tuning{'s' if len(seeds) > 1 else ''} of each cut.",
         "",
         "| | MACs | top-1 before fine-tuning, % | top-1 after, % | latency | best of its level |",
         "|---|---|---|---|---|---|",

@@ -1,5 +1,7 @@
 """Labels from tables and mappings: which column is meant, what is refused, what is noted."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from own_labels import codes, value
@@ -8,7 +10,7 @@ import aiop
 from aiop.errors import AiopError
 from aiop.predictor.labels import HeadTask, read_labels, see
 from aiop.tasks.corpora import build_corpus
-from aiop.tasks.tables import Table, table
+from aiop.tasks.tables import Table, load_table, table
 
 NETWORKS = codes(12)
 
@@ -175,3 +177,21 @@ def test_logarithms_there_and_back():
 def test_what_is_no_task(data):
     with pytest.raises(ValueError, match=r"task|direction"):
         HeadTask.from_dict(data)
+
+
+def test_the_corpus_of_an_embedded_table_follows_the_package(tmp_path, monkeypatch):
+    monkeypatch.setenv("AIOP_CACHE", str(tmp_path))
+    table = load_table("digits-ofa")
+    few = replace(
+        table,
+        networks=table.networks[:3],
+        groups=table.groups[:3],
+        values={task: values[:3] for task, values in table.values.items()},
+        macs=table.macs[:3],
+        params=table.params[:3],
+        files=dict.fromkeys(table.files, "0" * 64),  # as an older package had it
+    )
+    assert len(build_corpus(few)) == 3
+    labels = read_labels("digits-ofa", "classification/digits-ofa/main-top1")
+    seen = see(aiop.load(), labels)
+    assert len(seen.labels) == len(labels) > 3
