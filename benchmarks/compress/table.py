@@ -77,13 +77,13 @@ def lines(measured: Sequence[Measured], originals: dict[str, float], methods: Se
     if len(seeds) > 1:
         spread = [
             np.std([found[kind, method, level, seed].after for seed in seeds], ddof=1)
-            for kind in whole for level in levels for method in methods
+            for kind in whole for level in levels for method in methods if method != "random"
         ]  # fmt: skip
         noise = float(np.sqrt(np.mean(np.square(spread))))
         known = noise / np.sqrt(len(whole) * len(seeds))
         text += [
             "",
-            f"Standard deviation between fine-tunings of one network and method (of `random` also between draws): "
+            "Standard deviation between fine-tunings of one cut (those of `random` are of different cuts): "
             f"{noise:.2f} points; of a mean over {len(whole)} networks and {len(seeds)} fine-tunings {known:.2f}.",
         ]
     return text
