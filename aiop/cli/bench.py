@@ -108,6 +108,16 @@ def bench(
     compress walks from architectures of benchmark tables to cheaper ones, guided by a head on 50 labels. search lets
     every search method look for the best architecture of such tables.
     """
+    shared: dict[str, Any] = {
+        "predictor": predictor,
+        "predictors": predictors,
+        "tasks": tasks,
+        "methods": methods,
+        "jobs": jobs,
+        "protocols": protocols,
+        "out": out or _documents(),
+        "progress": not json,
+    }
     if evaluations is not None and protocol != "search":
         raise AiopError(f"--evaluations is an option of search: {protocol} has none")
     if protocol == "search":
@@ -117,17 +127,9 @@ def bench(
             )
         from aiop.search.comparison.run import run_searches
 
-        given = {"seeds": seeds, "evaluations": evaluations}
         found = run_searches(
-            predictor=predictor,
-            predictors=predictors,
-            tasks=tasks,
-            methods=methods,
-            jobs=jobs,
-            protocols=protocols,
-            out=out or _documents(),
-            progress=not json,
-            **{key: value for key, value in given.items() if value is not None},
+            **shared,
+            **_given(seeds=seeds, evaluations=evaluations),
         )
         _show(found.entries, found.text, [found.written] if found.written else [], json=json)
         return
@@ -139,16 +141,9 @@ def bench(
         from aiop.search.walks.run import run_walks
 
         walked = run_walks(
-            predictor=predictor,
-            predictors=predictors,
+            **shared,
             aio_p=aio_p,
-            tasks=tasks,
-            methods=methods,
-            jobs=jobs,
-            protocols=protocols,
-            out=out or _documents(),
-            progress=not json,
-            **{key: value for key, value in (("draws", seeds), ("starts", starts)) if value is not None},
+            **_given(draws=seeds, starts=starts),
         )
         _show(walked.entries, walked.text, [walked.written] if walked.written else [], json=json)
         return
@@ -159,20 +154,18 @@ def bench(
 
     outcome = run_protocol(
         protocol,
-        predictor=predictor,
-        predictors=predictors,
+        **shared,
         aio_p=aio_p,
-        tasks=tasks,
-        methods=methods,
         baselines_only=baselines_only,
         seeds=DRAWS if seeds is None else seeds,
         budgets=_numbers(budgets),
-        jobs=jobs,
-        protocols=protocols,
-        out=out or _documents(),
-        progress=not json,
     )
     _show(outcome.entries, outcome.text, outcome.written, json=json)
+
+
+def _given(**options: int | None) -> dict[str, Any]:
+    """Options that the user gave; all others keep their defaults."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 class _Entry(Protocol):

@@ -7,18 +7,16 @@ nothing else, and lets nothing be fetched.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aiop import __version__
 from aiop.errors import AiopError
 from aiop.graph_ir.tensor_file import atomic_path
 from aiop.predictor.curves import DRAWS, SIZES, learning_curve, progress_bar
 from aiop.predictor.few_shot import Evaluation, TaskHead
+from aiop.predictor.html_page import html_page
 from aiop.predictor.labels import LabelSource, see
 
 if TYPE_CHECKING:
@@ -28,14 +26,6 @@ __all__ = ["check_report", "page", "write_report"]
 
 _NEEDS = 'reports need plotly: install it with `pip install "aiop[report]"`'
 _NOTES = 20
-
-_RENDER = """
-for (const block of document.querySelectorAll('script[type="application/json"]')) {
-  const figure = JSON.parse(block.textContent);
-  Plotly.newPlot(block.dataset.target, figure.data, figure.layout, {responsive: true, displaylogo: false,
-    showSendToCloud: false, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]]});
-}
-"""
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1b1b1b; background: #fff; margin: 2rem auto; max-width: 76rem;
@@ -98,50 +88,17 @@ def write_report(
 
 def page(head: TaskHead, evaluation: Evaluation, source: str, drawn: Iterable[Figure]) -> str:
     """Return the whole page; ``source`` names the labels."""
-    from plotly.offline import get_plotlyjs
-
-    library = get_plotlyjs()
-    policy = (
-        f"default-src 'none'; script-src {_hash(library)} {_hash(_RENDER)}; style-src 'unsafe-inline'; "
-        "img-src data: blob:; base-uri 'none'; form-action 'none'"
-    )
-    title = html.escape(f"{evaluation.task.name} on {Path(source).name}")
-    figures = list(drawn)
-    plots = "\n".join(_figure(number, figure) for number, figure in enumerate(figures))
-    data = "\n".join(
-        f'<script type="application/json" data-target="plot{number}">{figure.json}</script>'
-        for number, figure in enumerate(figures)
-    )
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width">
-<meta name="generator" content="aiop {__version__}">
-<title>{title}</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<h1>{title}</h1>
-{_facts(head, evaluation)}
+    shown = list(drawn)
+    plots = "\n".join(_figure(number, figure) for number, figure in enumerate(shown))
+    body = f"""{_facts(head, evaluation)}
 {_scores(evaluation)}
 {_notes(evaluation)}
 <noscript>The figures below need scripts.</noscript>
 <div class="figures">
 {plots}
-</div>
-{data}
-<script>{library}</script>
-<script>{_RENDER}</script>
-</body>
-</html>
-"""
-
-
-def _hash(script: str) -> str:
-    """The name by which a policy knows a script."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+</div>"""
+    title = f"{evaluation.task.name} on {Path(source).name}"
+    return html_page(title, body, [figure.json for figure in shown], _STYLE)
 
 
 def _facts(head: TaskHead, evaluation: Evaluation) -> str:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from aiop.errors import AiopError
 from aiop.finetune.metrics import auroc
 from aiop.protocols import judge
 from aiop.protocols.code import code_digest
@@ -24,6 +18,7 @@ from aiop.protocols.methods import HEAD, KNOWN, Method, find_methods
 from aiop.protocols.plan import Plan
 from aiop.protocols.seen import bench, see
 from aiop.protocols.store import Key, Record, Store
+from aiop.protocols.workers import in_processes, progress_bar
 
 __all__ = ["BUDGETS", "Run", "separation"]
 
@@ -34,7 +29,6 @@ _DRAWS_OF_ALL = 2
 
 #: Draws of what only says how many labels a baseline needs.
 _DRAWS_BEYOND = 3
-_AHEAD = 4
 
 
 @dataclass(frozen=True)
@@ -80,7 +74,7 @@ class Run:
             AiopError: for a split file that is not of its table, a corpus that is not there, a process that ends early.
         """
         done = 0
-        with _bar(progress) as bar:
+        with progress_bar(progress) as bar:
             work = self._jobs()
             looking = [(job.case.holder, job.case.table) for job in work if self._looks(job)]
             seen = list(dict.fromkeys([*looking, *self.besides]))
@@ -205,23 +199,8 @@ class Run:
             for job in work:
                 yield job, _do(job, self.methods, self.plan)
             return
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(min(jobs, len(work)), context, initializer=_prepare)
-        running: dict[Future[dict[int, dict[str, Any] | str]], _Job] = {}
-        try:
-            for job in work:
-                running[pool.submit(_do_in_process, job, self.plan)] = job
-                if len(running) >= _AHEAD * jobs:
-                    yield from _finished(running)
-            while running:
-                yield from _finished(running)
-        except BrokenProcessPool as error:
-            raise AiopError(
-                "a process that fits methods ended early, perhaps for want of memory: run the command again with "
-                "fewer --jobs; what is finished is kept"
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+        do = partial(_do_in_process, plan=self.plan)
+        yield from in_processes(work, do, jobs, who="a process that fits methods")
 
 
 def _placed(record: Record, case: Case) -> Record:
@@ -240,31 +219,8 @@ def _do(job: _Job, methods: Mapping[str, Method], plan: Plan) -> dict[int, dict[
     return {ALL: judge.known(job.case, methods[job.method], job.draw, plan)}
 
 
-def _do_in_process(job: _Job, plan: Plan) -> dict[int, dict[str, Any] | str]:
+def _do_in_process(job: _Job, *, plan: Plan) -> dict[int, dict[str, Any] | str]:
     return _do(job, find_methods(), plan)
-
-
-def _prepare() -> None:
-    """Set up a process of the pool: deaf to Ctrl-C, which its parent hears, and on one thread."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    threadpool_limits(1)
-    torch.set_num_threads(1)
-
-
-def _finished(
-    running: dict[Future[dict[int, dict[str, Any] | str]], _Job],
-) -> Iterator[tuple[_Job, dict[int, dict[str, Any] | str]]]:
-    done, _ = wait(running, return_when=FIRST_COMPLETED)
-    for future in done:
-        yield running.pop(future), future.result()
-
-
-def _bar(show: bool) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), disable=not show, transient=True)
 
 
 def separation(holder: Holder, tables: Sequence[str], plan: Plan) -> dict[str, float]:

@@ -13,12 +13,12 @@ from aiop.protocols.folds import Case
 from aiop.protocols.plan import Plan, load_plan
 from aiop.protocols.seen import see
 from aiop.protocols.store import Store
+from aiop.protocols.workers import worked_off
 from aiop.search.comparison.judge import Contender, contenders, identity, search
 from aiop.search.comparison.report import render
 from aiop.search.comparison.summary import Race, summarise
 from aiop.search.walks.plan import walked_cases
-from aiop.search.walks.run import holders_of, predictor_notes
-from aiop.search.workers import worked_off
+from aiop.search.walks.run import holders_of, predictor_notes, write_document
 from aiop.tasks.corpora import cache_dir
 
 __all__ = ["DOCUMENT", "EVALUATIONS", "SEEDS", "Outcome", "run_searches"]
@@ -101,13 +101,7 @@ def run_searches(
     records = [(unit.case, unit.contender.name, store.records[key]) for unit, key in keys.items()]
     entries = summarise(records, plan, evaluations)
     text = render(entries, predictor_notes(cases, plan), evaluations=evaluations, seeds=seeds)
-    written = None
-    if out is not None:
-        written = Path(out) / DOCUMENT
-        written.parent.mkdir(parents=True, exist_ok=True)
-        part = written.with_suffix(".part")
-        part.write_text(text, encoding="utf-8")
-        part.replace(written)
+    written = write_document(out, DOCUMENT, text)
     return Outcome(entries, text, written, len(missing))
 
 

@@ -6,8 +6,6 @@ lets nothing run but the two scripts that it was written with.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from aiop import __version__
 from aiop.errors import AiopError
+from aiop.predictor.html_page import html_page
 from aiop.search.compression.compression import Compression
 from aiop.tasks.networks import write_atomically
 
@@ -27,13 +25,6 @@ NEEDS = 'report.html needs plotly: install it with `pip install "aiop[compress]"
 
 _MOST_LAYERS = 150
 _COLOURS = ("#0072B2", "#D55E00", "#777777", "#009E73")  # Okabe and Ito's
-_RENDER = """
-for (const block of document.querySelectorAll('script[type="application/json"]')) {
-  const figure = JSON.parse(block.textContent);
-  Plotly.newPlot(block.dataset.target, figure.data, figure.layout, {responsive: true, displaylogo: false,
-    showSendToCloud: false, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]]});
-}
-"""
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1b1b1b; background: #fff; margin: 2rem auto; max-width: 76rem;
   padding: 0 1.5rem; overflow-wrap: break-word }
@@ -61,57 +52,22 @@ def write_page(search: Compression, document: Mapping[str, Any], path: str | Pat
     """
     if not can_report():
         raise AiopError(NEEDS)
-    from plotly.offline import get_plotlyjs
-
-    library = get_plotlyjs()
     figures = [_front(search), _layers(search, document)]
-    policy = (
-        f"default-src 'none'; script-src {_hash(library)} {_hash(_RENDER)}; style-src 'unsafe-inline'; "
-        "img-src data: blob:; base-uri 'none'; form-action 'none'"
-    )
-    title = html.escape(
-        f"{Path(str(document['network'])).name} at {document['settings']['macs'][1]:g} of its MACs"
-    )
     plots = "\n".join(
         f"<h2>{html.escape(heading)}</h2><p><small>{html.escape(note)}</small></p>"
         f'<div class="plot" id="plot{place}"></div>'
         for place, (heading, note, _) in enumerate(figures)
     )
-    data = "\n".join(
-        f'<script type="application/json" data-target="plot{place}">{text}</script>'
-        for place, (_, _, text) in enumerate(figures)
-    )
-    page = f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width">
-<meta name="generator" content="aiop {__version__}">
-<title>{title}</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<h1>{title}</h1>
-{_facts(document)}
+    body = f"""{_facts(document)}
 {_table(document)}
 {plots}
 <h2>Edits</h2>
 {_edits(document)}
 <h2>Left alone</h2>
-{_left_alone(document)}
-{data}
-<script>{library}</script>
-<script>{_RENDER}</script>
-</body>
-</html>
-"""
+{_left_alone(document)}"""
+    title = f"{Path(str(document['network'])).name} at {document['settings']['macs'][1]:g} of its MACs"
+    page = html_page(title, body, [text for _, _, text in figures], _STYLE)
     write_atomically(page.encode(), Path(path))
-
-
-def _hash(script: str) -> str:
-    """The name by which a policy knows a script."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 def _facts(document: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aiop.errors import AiopError
+from aiop.graph_ir.tensor_file import atomic_path
 from aiop.protocols.folds import Case, Holder, aio_p_of, holders_in
 from aiop.protocols.judge import Failure
 from aiop.protocols.methods import Method, find_methods
@@ -16,15 +17,15 @@ from aiop.protocols.plan import Plan, load_plan
 from aiop.protocols.seen import see
 from aiop.protocols.splits import DRAWS
 from aiop.protocols.store import Store
+from aiop.protocols.workers import worked_off
 from aiop.search.walks.ground import ground_of
 from aiop.search.walks.judge import identity, judge
 from aiop.search.walks.plan import COUNT, walked_cases, walkers
 from aiop.search.walks.report import render
 from aiop.search.walks.summary import Walks, summarise
-from aiop.search.workers import worked_off
 from aiop.tasks.corpora import cache_dir
 
-__all__ = ["DOCUMENT", "Outcome", "holders_of", "predictor_notes", "run_walks"]
+__all__ = ["DOCUMENT", "Outcome", "holders_of", "predictor_notes", "run_walks", "write_document"]
 
 DOCUMENT = "compress-tables.md"
 
@@ -114,13 +115,7 @@ def run_walks(
     records = [(unit.case, store.records[key]) for unit, key in keys.items() if key in store]
     entries = summarise(records, plan, starts)
     text = render(entries, predictor_notes(cases, plan), failures, starts=starts, draws=draws)
-    written = None
-    if out is not None:
-        written = Path(out) / DOCUMENT
-        written.parent.mkdir(parents=True, exist_ok=True)
-        part = written.with_suffix(".part")
-        part.write_text(text, encoding="utf-8")
-        part.replace(written)
+    written = write_document(out, DOCUMENT, text)
     return Outcome(entries, text, written, computed)
 
 
@@ -138,6 +133,15 @@ def holders_of(
     path = Path(str(predictor))
     name = path.resolve().name
     return [Holder(name, path, aio_p=aio_p_of(name, aio_p))]
+
+
+def write_document(folder: str | Path | None, name: str, text: str) -> Path | None:
+    """Write a document into a folder, complete or not at all, and return where it is; without a folder nothing."""
+    if folder is None:
+        return None
+    with atomic_path(Path(folder) / name) as part:
+        part.write_text(text, encoding="utf-8")
+    return Path(folder) / name
 
 
 def _draws(name: str, method: Method | None, draws: int) -> int:
