@@ -8,8 +8,9 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from aiop.finetune.additive_kernel import Component
 from aiop.finetune.blocks import BLOCKS, Block
-from aiop.finetune.gaussian_process import AdditiveGP, Component
+from aiop.finetune.gaussian_process import AdditiveGP
 from aiop.finetune.label_scale import Warp
 from aiop.finetune.views import Views
 

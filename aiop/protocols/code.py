@@ -15,8 +15,8 @@ _ROOT = Path(__file__).parents[2]
 
 
 @cache
-def code_digest(module: str) -> str:
-    """Return 16 hexadecimal digits of a module's code and of all that it imports from ``aiop.finetune``.
+def code_digest(module: str, within: str = _PACKAGE) -> str:
+    """Return 16 hexadecimal digits of a module's code and of all that it imports from a package.
 
     Comments, docstrings and layout do not count. A module outside that package stands for itself alone.
     """
@@ -31,7 +31,7 @@ def code_digest(module: str) -> str:
         waiting += [
             other
             for other in _imports(tree, name, path)
-            if other.startswith(_PACKAGE) and not other.startswith(_CONTAINERS)
+            if other.startswith(within) and not other.startswith(_CONTAINERS)
         ]
         found[name] = ast.dump(_without_docstrings(tree))
     text = "\n".join(f"{name} {found[name]}" for name in sorted(found))

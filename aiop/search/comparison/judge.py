@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +21,8 @@ from aiop.protocols.folds import Case
 from aiop.protocols.plan import Plan
 from aiop.protocols.seen import bench, look, see
 from aiop.search.methods.base import Exhausted, Problem, searchers
-from aiop.search.methods.scoring import HeadScorer, Scorer
+from aiop.search.methods.scoring import Scorer
+from aiop.search.methods.surrogate import ProcessScorer
 from aiop.search.walks.ground import ground_of
 from aiop.tasks.tables import nas_bench_201, table_dir
 
@@ -35,13 +36,7 @@ CHECKPOINTS = (0, 10, 50, 100, 300)
 OWN = "guided+predictor"
 """The project's own searcher."""
 
-_USED = {
-    "guided": ("guided", "scoring"),
-    "local": ("local_search",),
-    "random": ("random_search",),
-    "tpe": ("tpe", "choices"),
-}
-_HEAD = "aiop.finetune.head"
+_GUIDANCE = "aiop.search.methods.surrogate"
 
 
 @dataclass(frozen=True)
@@ -89,11 +84,10 @@ def contenders(names: str | None = None) -> list[Contender]:
 
 def identity(case: Case, contender: Contender, seed: int, evaluations: int, plan: Plan) -> dict[str, Any]:
     """Return what a result depends on, as the store tells results apart (`aiop.protocols.store.KEY`)."""
-    modules = ("base", "problem", *_USED.get(contender.method, (contender.method,)))
-    made = [code_digest(f"aiop.search.methods.{module}") for module in modules]
-    if contender.predictor or contender.method == "guided":
-        made += [code_digest(_HEAD), code_digest("aiop.search.methods.scoring")]
-    made.append(code_digest("aiop.search.comparison.judge"))
+    made = [code_digest(searchers()[contender.method].__module__, "aiop.search")]
+    if contender.predictor or searchers()[contender.method].needs_scorer:
+        made.append(code_digest(_GUIDANCE))
+    made.append(code_digest(__name__))
     return {
         "kind": "search",
         "sees": case.holder.digest[:16] if contender.predictor else "nothing",
@@ -115,7 +109,9 @@ def search(case: Case, contender: Contender, seed: int, evaluations: int, plan: 
     """
     started = time.perf_counter()
     problem, values = table_problem(case.table, case.task, plan.folder)
-    searcher = searchers()[contender.method](problem, seed=seed, scorer=_scorer(case, contender, seed, plan))
+    searcher = searchers()[contender.method](
+        problem, seed=seed, scorer=_scorer(case, contender, problem, seed, plan)
+    )
     rows = _rows(case.table, plan.folder)
     found: list[tuple[int, int]] = []
     best = -np.inf
@@ -141,7 +137,7 @@ def table_problem(table: str, task: str, folder: Path) -> tuple[Problem, Array]:
     return Problem(table, (task,), lambda code: float(macs[rows[code]]), None, codes, twins), values
 
 
-def _scorer(case: Case, contender: Contender, seed: int, plan: Plan) -> Scorer | None:
+def _scorer(case: Case, contender: Contender, problem: Problem, seed: int, plan: Plan) -> Scorer | None:
     """Return guidance by the predictor, by counting where a method needs guidance and may not see it, or none."""
     if not contender.predictor and not searchers()[contender.method].needs_scorer:
         return None
@@ -152,11 +148,12 @@ def _scorer(case: Case, contender: Contender, seed: int, plan: Plan) -> Scorer |
         else look(case.table, plan.folder, whole=True)
     )
     rows, number = _rows(case.table, plan.folder), found.distinct()[1]
+    whole = replace(seen.views, structure=None)  # many columns that no guidance reads
 
     def views(codes: Sequence[str]) -> Views:
-        return seen.views.rows([int(number[rows[code]]) for code in codes])
+        return whole.rows([int(number[rows[code]]) for code in codes])
 
-    return HeadScorer(case.task, views, seed=seed)
+    return ProcessScorer(problem, views, seed=seed)
 
 
 @lru_cache(maxsize=8)

@@ -13,6 +13,8 @@ from aiop.search.methods.base import searchers
 __all__ = ["render", "targets"]
 
 _AIM, _AT, _STRICT = 0.1, 50, ("nas-bench-201", "nats-size")
+_BASELINES = ("random", "evolution", "local", "tpe", "macs")
+"""Methods that know nothing of predictors, with one or without."""
 
 _ABOUT = """\
 Search methods on benchmark tables that hold (nearly) every network of their space, so that the best one is known.
@@ -24,13 +26,23 @@ architecture that a method asks for before anything was measured.
 
 `+predictor` is guided by a predictor that was pretrained without this table and never saw its space; whatever it is
 told after that comes from the search itself. Methods that choose by themselves take its ranking without labels as their
-beginning. `guided` alone fits the same head to graph features and costs, without a pretrained network."""
+beginning. `guided` alone fits its process to codes, graph features and costs, without a pretrained network. The
+baselines are {baselines}, with the predictor and without; `macs` counts and learns nothing."""
 
 
 def render(entries: Sequence[Race], notes: Sequence[str], *, evaluations: int, seeds: int) -> str:
     """Return the document: targets, then every method by space and by task."""
     names = _names(entries)
-    lines = ["# search", "", _ABOUT.format(seeds=seeds), "", *_methods(names), "", *notes, ""]
+    lines = [
+        "# search",
+        "",
+        _ABOUT.format(seeds=seeds, baselines=", ".join(f"`{name}`" for name in _BASELINES)),
+        "",
+        *_methods(names),
+        "",
+        *notes,
+        "",
+    ]
     lines += [
         f"    aiop bench search --predictors FOLDER --seeds {seeds} --evaluations {evaluations}",
         "",
@@ -54,22 +66,25 @@ def targets(entries: Sequence[Race]) -> list[str]:
         "",
     ]
     lines.append(heading("space | tasks", [
-        f"{OWN}: better, %", f"at most {_AIM}%", "regret, deviations", "best other method", "its regret, deviations",
-        "better than every other", "tasks where it is no worse than any other",
+        f"{OWN}: better, %", f"at most {_AIM}%", "regret, deviations", "best baseline", "its regret",
+        "better than every baseline", "tasks where no baseline is better", "best of all others", "its regret",
     ]))  # fmt: skip
     for table, group in _grouped(entries):
         place = average(entry.place(OWN, _AT) for entry in group)
         own = _spread(group, OWN, _AT)
         others = {name: _spread(group, name, _AT) for name in _names(group) if name != OWN}
-        rival = min(others, key=lambda name: others[name], default="")
+        baselines = {name: regret for name, regret in others.items() if _is_baseline(name)}
+        rival, any_other = (
+            min(some, key=lambda name: others[name], default="") for some in (baselines, others)
+        )
         held = sum(
-            all(entry.regret(OWN, _AT) <= entry.regret(name, _AT) for name in entry.regrets)
-            for entry in group
+            all(entry.regret(OWN, _AT) <= entry.regret(name, _AT) for name in baselines) for entry in group
         )
         aim = _yes(place <= _AIM) if table in _STRICT else "no aim"
         cells = [
             f"{place:.3f}", aim, f"{own:.4f}", rival, f"{others[rival]:.4f}" if rival else "",
             _yes(own < others[rival]) if rival else "", f"{held} of {len(group)}",
+            any_other, f"{others[any_other]:.4f}" if any_other else "",
         ]  # fmt: skip
         lines.append(f"| {table} | {len(group)} | {' | '.join(cells)} |")
     return [*lines, ""]
@@ -138,6 +153,10 @@ def _names(entries: Sequence[Race]) -> list[str]:
 def _grouped(entries: Sequence[Race]) -> list[tuple[str, list[Race]]]:
     tables = dict.fromkeys(entry.table for entry in entries)
     return [(table, [entry for entry in entries if entry.table == table]) for table in tables]
+
+
+def _is_baseline(name: str) -> bool:
+    return name.removesuffix("+predictor") in _BASELINES
 
 
 def _yes(held: bool) -> str:

@@ -16,7 +16,8 @@ import numpy as np
 from aiop.errors import AiopError, suggest
 from aiop.search.methods.log import SearchLog
 from aiop.search.methods.problem import Budget, Exhausted, Problem, find_tasks
-from aiop.search.methods.scoring import Scorer, Scores, predictor_scorer
+from aiop.search.methods.scoring import Scorer, Scores
+from aiop.search.methods.surrogate import predictor_scorer
 
 if TYPE_CHECKING:
     from aiop.predictor.predictor import Predictor
@@ -37,7 +38,6 @@ __all__ = [
 ]
 
 _PATIENCE = 200  # draws among known codes before a neighbour of one is taken
-_POOL = 256  # codes drawn from a space without a list, to rank
 
 
 class Told(NamedTuple):
@@ -175,13 +175,10 @@ class Searcher(ABC):
         All there are to choose from, or where there is no list of them a sample of the space.
         """
         if self._prior is None:
-            random = np.random.default_rng((self.seed, _POOL))
-            codes = self.problem.codes
-            if self.scorer is not None and codes is None:
-                codes = tuple(dict.fromkeys(self.problem.sample(random) for _ in range(_POOL)))
+            self._prior = []
             if self.scorer is not None:
                 self.scorer.fit([], np.zeros(0))
-            self._prior = self.scorer.rank(codes) if self.scorer is not None and codes is not None else []
+                self._prior = self.scorer.rank(self.problem.reference(self.seed))
         return self._prior
 
     def first(self) -> str:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from aiop.errors import AiopError
+from aiop.tasks import get_space
 from aiop.tasks.spaces import SearchSpace
 
-__all__ = ["Choices", "Value"]
+__all__ = ["Choices", "Value", "code_columns", "ordered"]
 
 Value = int | float | str | bool | None
 _SAMPLES = 300
@@ -130,3 +134,43 @@ def _build(part: _Part, name: str, pick: Any) -> Any:
     if part.names:
         return part.kind(**dict(zip(part.names, made, strict=True)))
     return "".join(made) if part.kind is str else part.kind(made)
+
+
+def code_columns(space: str, codes: Sequence[str]) -> npt.NDArray[np.float64]:
+    """Return codes as numbers ``(n, D)``: choices among numbers from 0 to 2, one column per option of all others.
+
+    What a code does not have is -1; the columns of two codes that differ in everything are about 2 apart, squared.
+    """
+    choices = _choices(space)
+    open_ = {name: values for name, values in choices.values().items() if len(values) > 1}
+    rows = [_code_row(space, code) for code in codes]
+    width = sum(1 if ordered(values) else len(values) for values in open_.values())
+    return np.array(rows, np.float64).reshape(len(rows), width) / math.sqrt(max(1, len(open_)))
+
+
+@lru_cache(maxsize=100_000)
+def _code_row(space: str, code: str) -> tuple[float, ...]:
+    choices = _choices(space)
+    found, row = choices.encode(code), list[float]()
+    for name, values in choices.values().items():
+        if len(values) < 2:
+            continue
+        if ordered(values):
+            known = name in found and found[name] in values
+            row.append(2.0 * values.index(found[name]) / (len(values) - 1) if known else -1.0)
+        else:
+            row += [float(found.get(name) == value) for value in values]
+    return tuple(row)
+
+
+def ordered(values: Sequence[Value]) -> bool:
+    """Whether the values of a choice are numbers, of which the nearer ones are more alike."""
+    return all(
+        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        for value in values
+    )
+
+
+@lru_cache(maxsize=16)
+def _choices(space: str) -> Choices:
+    return Choices(get_space(space))

@@ -1,41 +1,41 @@
-"""Search guided by the predictor: a head fitted to what was told so far says what to measure next.
+"""Search guided by the predictor: what was told so far, learnt on what the predictor sees, says what to measure next.
 
-Nothing told, it asks for what the predictor ranks first, and some of those it ranks near that. Then, every few
-evaluations, the head is fitted anew and the candidates with the largest expected improvement (Jones et al., 1998) are
-asked for: of all there are, or where there is no list of them of a pool that evolves under the head's expectation.
+Nothing told, it asks for what the predictor ranks first, and some of those it ranks near that. Then the scorer
+(`aiop.search.methods.surrogate`) is fitted anew, after every evaluation where the candidates are listed, and the one
+with the largest expected improvement (Jones et al., 1998) is asked for: of all there are, or where there is no list of
+them of a pool that evolves under what the scorer expects.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
-from scipy.stats import norm
 
 from aiop.search.methods.base import Problem, Scorer, Searcher, Told, register_searcher
 
-__all__ = ["EVERY", "Guided"]
+__all__ = ["FIRST", "Guided"]
 
-Array = npt.NDArray[Any]
+FIRST = 8
+"""Evaluations before the first fit."""
 
-EVERY = 10
-"""Evaluations between two fits; from 100 on a tenth of those there are."""
-
-_WIDEST = 2000  # candidates looked at each time; the rest of a longer list is looked at again now and then
-_ANEW = (20, 50, 100, 200, 400, 800)  # tells after which that is
-_LEAST = 1e-6
-_FAR = -8.0  # deviations below the best from which on the limit is as good as the formula
+_LISTED = ((50, 1), (100, 4), (500, 10))
+"""Where candidates are listed: up to so many evaluations, so many between two fits; beyond a fiftieth."""
+_FREE = 10  # between two fits where each looks at hundreds of new networks; beyond 100 a tenth
+_WIDEST = 1500  # candidates looked at each time; the rest of a longer list is looked at again now and then
+_ANEW = (FIRST, 14, 20, 50, 100, 200, 400, 800)  # tells after which that is
 _SHARE = 20  # one in so many of those ranked without labels is among the first
 _POOL, _ROUNDS, _PARENTS, _CHILDREN = 256, 4, 16, 64
 
 
 @register_searcher
 class Guided(Searcher):
-    """Asks for what a head, fitted to all that was told, expects most of."""
+    """Asks for what a scorer, fitted to all that was told, expects most of."""
 
     name: ClassVar[str] = "guided"
-    summary: ClassVar[str] = "a head on the pretrained predictor, fitted to what is told, chooses"
+    summary: ClassVar[str] = (
+        "a Gaussian process on what the pretrained predictor sees, fitted to what is told, chooses"
+    )
     needs_scorer: ClassVar[bool] = True
 
     def __init__(self, problem: Problem, *, seed: int = 0, scorer: Scorer | None = None) -> None:
@@ -46,7 +46,7 @@ class Guided(Searcher):
         self._narrow: list[str] = []
 
     def _propose(self) -> str | None:
-        fits = _last_fit(len(self.told))
+        fits = _last_fit(len(self.told), listed=self.problem.codes is not None)
         if fits != self._fitted:
             self._queue, self._fitted = self._plan(fits), fits
         while self._queue:
@@ -63,19 +63,7 @@ class Guided(Searcher):
         self._fit(count)
         if self.problem.codes is None:
             candidates = self._evolved(candidates, count)
-        return self._by_improvement(candidates, count)
-
-    def _by_improvement(self, codes: list[str], count: int) -> list[str]:
-        """Return codes, first those that are expected to exceed the best of the first ``count`` tells by most."""
-        assert self.scorer is not None
-        known = np.array([self.problem.goodness(one.value) for one in self.told[:count]])
-        mean, deviation = self.scorer.score(codes)
-        usual = max(float(known.std()), _LEAST)  # where the labels are too few to say
-        deviation = np.maximum(np.where(np.isfinite(deviation), deviation, usual), _LEAST * usual)
-        above = (mean - known.max()) / deviation
-        # The logarithm, which tells candidates apart far below the best too
-        gain = np.log(deviation) + _log_improvement(above)
-        return [codes[place] for place in np.argsort(-gain, kind="stable")]
+        return self._promising(candidates, count)
 
     def _beginning(self) -> list[str]:
         """Return what the predictor ranks first, then draws among the best twentieth it knows, then the others.
@@ -83,7 +71,7 @@ class Guided(Searcher):
         The very first are alike, and little is learnt from them.
         """
         ranked = self.ranked()
-        among = ranked[1 : max(len(ranked) // _SHARE, EVERY)]
+        among = ranked[1 : max(len(ranked) // _SHARE, FIRST)]
         random = np.random.default_rng((self.seed, 0))
         drawn = [among[int(place)] for place in random.permutation(len(among))]
         return [*ranked[:1], *drawn, *ranked[1 + len(among) :]]
@@ -93,14 +81,20 @@ class Guided(Searcher):
         codes = self.problem.codes
         if codes is None:
             return self.ranked()
-        if len(codes) <= _WIDEST or count < _ANEW[0]:
+        if len(codes) <= _WIDEST:
             return list(codes)
         at = max(number for number in _ANEW if number <= count)
         if at != self._wide:
-            self._fit(_last_fit(at))
-            assert self.scorer is not None
-            self._narrow, self._wide = self.scorer.rank(codes)[:_WIDEST], at
+            self._fit(at)
+            self._narrow, self._wide = self._promising(list(codes), at)[:_WIDEST], at
         return self._narrow
+
+    def _promising(self, codes: list[str], count: int) -> list[str]:
+        """Return codes, first those that are expected to exceed the best of the first ``count`` tells by most."""
+        assert self.scorer is not None
+        return self.scorer.promising(
+            codes, np.array([self.problem.goodness(one.value) for one in self.told[:count]])
+        )
 
     def _fit(self, count: int) -> None:
         assert self.scorer is not None
@@ -123,22 +117,26 @@ class Guided(Searcher):
         return list(pool)
 
 
-def _log_improvement(above: Array) -> Array:
-    """Return the logarithm of the expected improvement of normal variables ``(n,)`` of deviation 1 over 0."""
-    found = norm.logpdf(above) - 2 * np.log(np.maximum(-above, 1.0))  # its limit far below
-    near = above > _FAR
-    found[near] = np.log(above[near] * norm.cdf(above[near]) + norm.pdf(above[near]))
-    return np.asarray(found)
+def _last_fit(count: int, *, listed: bool) -> int:
+    """Return after how many tells the last fit was, with ``count`` told.
 
-
-def _last_fit(count: int) -> int:
-    """Return after how many tells the last fit was, with ``count`` told: 0, 10, ... 100, 110, 121, 133, ..."""
-    if count < 10 * EVERY:
-        return count - count % EVERY
-    fits = 10 * EVERY
-    while (following := fits + max(EVERY, fits // 10)) <= count:
+    >>> [_last_fit(count, listed=True) for count in (7, 8, 49, 99, 303)]
+    [0, 8, 49, 98, 302]
+    >>> [_last_fit(count, listed=False) for count in (7, 8, 49, 303)]
+    [0, 8, 48, 298]
+    """
+    fits = 0
+    while (following := fits + _until_next(fits, listed=listed)) <= count:
         fits = following
     return fits
+
+
+def _until_next(fits: int, *, listed: bool) -> int:
+    if not fits:
+        return FIRST
+    if not listed:
+        return max(_FREE, fits // 10)
+    return next((every for limit, every in _LISTED if fits < limit), fits // 50)
 
 
 def _latest(told: list[Told]) -> list[Told]:

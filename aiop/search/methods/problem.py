@@ -28,6 +28,7 @@ Budget = tuple[float, float]
 _TRIES = 64  # uniform draws before a walk towards the budget
 _WALKS, _STEPS, _LOOKED = 2, 40, 12
 _MIXES = 12
+_REFERENCE = 256
 
 
 class Exhausted(AiopError):
@@ -179,6 +180,13 @@ class Problem:
                 return found
         known = list(self._macs.values())
         raise self._unmet(min(known), max(known))
+
+    def reference(self, seed: int = 0) -> tuple[str, ...]:
+        """Return codes to rank and to compare others with: all candidates, or a sample of a space without a list."""
+        if self.codes is not None:
+            return self.codes
+        random = np.random.default_rng((seed, _REFERENCE))
+        return tuple(dict.fromkeys(self.sample(random) for _ in range(_REFERENCE)))
 
     def _between(self, drawn: Sequence[str], random: np.random.Generator) -> str | None:
         """Mix the choices of a code below the budget with those of one above it, half as many as needed each time."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from aiop.search.methods.base import Problem, Scorer, Searcher, Told, register_searcher
-from aiop.search.methods.choices import Choices, Value
+from aiop.search.methods.choices import Choices, Value, code_columns, ordered
 
 if TYPE_CHECKING:
     import optuna
@@ -40,6 +39,7 @@ class Tpe(Searcher):
         self._values = self._choices.values()
         self._places: npt.NDArray[np.float64] | None = None
         self._study = optuna.create_study(direction="maximize", storage=optuna.storages.InMemoryStorage())
+        self._common = optuna.search_space.IntersectionSearchSpace()
 
     def _propose(self) -> str | None:
         import optuna
@@ -47,11 +47,11 @@ class Tpe(Searcher):
         if len(self.told) < STARTS:
             return self.first()
         seed = int(self.random().integers(2**31))
-        self._study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=0)
+        self._study.sampler = _sampler(seed, self._common)
         trial = self._study.ask()
 
         def pick(name: str, values: tuple[Value, ...]) -> Value:
-            if _ordered(values):
+            if ordered(values):
                 return values[trial.suggest_int(name, 0, len(values) - 1)]
             return trial.suggest_categorical(name, values)
 
@@ -70,23 +70,10 @@ class Tpe(Searcher):
             return code
         assert self.problem.codes is not None
         if self._places is None:
-            self._places = np.stack([self._place(one) for one in self.problem.codes])
-        away = np.abs(self._places - self._place(code)).sum(axis=1)
+            self._places = code_columns(self.problem.space, self.problem.codes)
+        away = ((self._places - code_columns(self.problem.space, [code])) ** 2).sum(axis=1)
         nearest = (self.problem.codes[int(row)] for row in np.argsort(away, kind="stable"))
         return next((one for one in nearest if not self.is_known(one)), None)
-
-    def _place(self, code: str) -> npt.NDArray[np.float64]:
-        """Return where a code lies: every choice from 0 to 1 where it is ordered, else one of several corners."""
-        found = self._choices.encode(code)
-        point: list[float] = []
-        for name, values in self._values.items():
-            if len(values) > 1 and _ordered(values):
-                point.append(
-                    values.index(found[name]) / (len(values) - 1) if found.get(name) in values else -1
-                )
-            elif len(values) > 1:
-                point += [float(found.get(name, None) == value and name in found) / 2 for value in values]
-        return np.array(point)
 
     def _learn(self, told: Told) -> None:
         import optuna
@@ -97,7 +84,7 @@ class Tpe(Searcher):
             values = self._values.get(name, ())
             if len(values) < 2 or value not in values:  # of no choice, or rarer than the samples
                 continue
-            if _ordered(values):
+            if ordered(values):
                 params[name] = values.index(value)
                 distributions[name] = optuna.distributions.IntDistribution(0, len(values) - 1)
             else:
@@ -110,8 +97,17 @@ class Tpe(Searcher):
         )
 
 
-def _ordered(values: tuple[Value, ...]) -> bool:
-    return all(
-        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        for value in values
-    )
+def _sampler(seed: int, common: optuna.search_space.IntersectionSearchSpace) -> optuna.samplers.TPESampler:
+    """Return Optuna's sampler with a seed of its own, to which the choices that all trials made are known already.
+
+    A new one would compare those of all trials with each other at every ask, which takes longer than all else.
+    """
+    import optuna
+
+    class Sampler(optuna.samplers.TPESampler):
+        def infer_relative_search_space(
+            self, study: optuna.Study, trial: optuna.trial.FrozenTrial
+        ) -> dict[str, optuna.distributions.BaseDistribution]:
+            return {name: one for name, one in common.calculate(study).items() if not one.single()}
+
+    return Sampler(seed=seed, n_startup_trials=0)
