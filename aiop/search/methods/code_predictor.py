@@ -241,7 +241,7 @@ def _perceptron(inputs: int, outputs: int) -> nn.Sequential:
 def _trained(x: Tensor, y: Tensor, epochs: int) -> nn.Sequential:
     """SmoothL1, AdamW, one cycle, batches of 128."""
     network = _perceptron(x.shape[1], y.shape[1])
-    optimizer = torch.optim.AdamW(network.parameters(), _RATE, weight_decay=_DECAY)
+    optimizer = torch.optim.AdamW(network.parameters(), _RATE, weight_decay=_DECAY, fused=True)
     steps = epochs * max(1, -(-len(x) // _BATCH))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=steps, pct_start=0.2)
     for _ in range(epochs):

@@ -2,9 +2,12 @@
 
 The graph predictor reads a network's graph, which jumps from code to code: nothing of it can be differentiated with
 respect to a code. Its predictions of sampled codes, MACs and parameters beside them, are what a perceptron on the codes
-learns (`CodePredictor.student`). Gradients lead to where a student is too hopeful, so that it is *sharpened*: it is let
-loose in many directions, the predictor judges what it comes by, and the student learns that too. The last word on what
-a search finds is the predictor's again (`settle`).
+learns (`CodePredictor.student`): not the values themselves but the worse ends of their intervals, which are far away
+where a network is unlike those the predictor was trained on. A search would else go where the predictor errs most.
+
+Gradients lead to where a student is too hopeful, so that it is *sharpened*: it is let loose in many directions, the
+predictor judges what it comes by, and the student learns that too. The last word on what a search finds is the
+predictor's again (`settle`).
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,113 +25,86 @@ import numpy.typing as npt
 from aiop.errors import AiopError
 from aiop.search.methods.code_predictor import CodePredictor
 from aiop.search.methods.code_vectors import code_vectors
-from aiop.search.methods.propagation import Found, propagate
-from aiop.tasks import get_space, get_task
+from aiop.search.methods.judging import Judge, Progress, Said
+from aiop.search.methods.propagation import propagate
+from aiop.tasks import get_space
 
-if TYPE_CHECKING:
-    from aiop.predictor import Predictor
-
-__all__ = ["Judgement", "distil", "judged", "settle", "sharpened"]
+__all__ = ["Judgement", "distil", "settle", "sharpened", "taught_by"]
 
 Array = npt.NDArray[Any]
 Judgement = tuple[Array, Array, Array]
-"""Values ``(n, T)``, MACs ``(n,)`` and parameters ``(n,)``."""
+"""Targets ``(n, T)``, MACs ``(n,)`` and parameters ``(n,)``."""
 
-_CHUNK = 64
+SAMPLES, ROUNDS = 1000, 4
 _DIRECTIONS, _STARTS, _STEPS = 24, 8, 40  # of every round of sharpening: searches, their starts and steps
 _EACH = 6  # codes of every search that are judged
 _MOST, _AGAIN = 16, 4  # codes of a finished search that are judged, so many times at most
 
 
-def judged(
-    predictor: Predictor,
-    space: str,
-    codes: Sequence[str],
-    tasks: Sequence[str],
-    *,
-    form: str = "",
-    progress: Callable[[int, int], None] | None = None,
-) -> Judgement:
-    """Return what the predictor says of codes, and the costs of their networks.
+def taught_by(judge: Judge, *, cautious: bool = True) -> Callable[[Sequence[str]], Judgement]:
+    """Return codes -> what a student of a judge learns: values, or where ``cautious`` the worse ends of intervals."""
 
-    Args:
-        predictor: of `aiop.load`.
-        space: of the codes.
-        codes: n of them.
-        tasks: T names.
-        form: of the networks; the space's default one where empty.
-        progress: called with how many are done, and n.
+    def judgement(codes: Sequence[str]) -> Judgement:
+        said = judge(codes)
+        return said.cautious(judge.directions) if cautious else said.values, said.macs, said.params
 
-    Raises:
-        AiopError: a task that the predictor does not know, or a code outside the space.
-    """
-    for task in tasks:
-        predictor.task_card(task)
-    values = np.zeros((len(codes), len(tasks)))
-    macs, params = np.zeros(len(codes)), np.zeros(len(codes))
-    prefix = f"{space}@{form}" if form else space
-    # one glob for all tasks of the space keeps it to one pass
-    wanted = tasks[0] if len(tasks) == 1 else f"*/{space}/*"
-    for start in range(0, len(codes), _CHUNK):
-        names = [f"{prefix}:{code}" for code in codes[start : start + _CHUNK]]
-        for row, found in enumerate(predictor.predict(names, tasks=wanted), start):
-            values[row] = [found[task].value for task in tasks]
-            macs[row], params[row] = found.macs, found.params
-        if progress is not None:
-            progress(min(start + _CHUNK, len(codes)), len(codes))
-    return values, macs, params
+    return judgement
 
 
 def distil(
-    predictor: Predictor,
-    space: str,
-    tasks: Sequence[str],
+    judge: Judge,
     *,
-    form: str = "",
-    samples: int = 1000,
-    rounds: int = 4,
+    samples: int = SAMPLES,
+    rounds: int = ROUNDS,
     seed: int = 0,
+    cautious: bool = True,
     cache: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> CodePredictor:
-    """Return a student of a predictor's tasks on a space.
+    """Return a student of a predictor on the tasks and the space of a judge.
 
     Args:
-        predictor: the teacher.
-        space: one of `aiop.search.methods.code_vectors.SPACES`.
-        tasks: names of tasks on that space, for which one architecture is searched.
-        form: of the networks that the teacher sees.
+        judge: the teacher, on one of the spaces `aiop.search.methods.code_vectors.SPACES`.
         samples: codes that are drawn from the space and judged.
         rounds: of sharpening, of about 144 codes each.
         seed: of the draw and of the student.
+        cautious: as of `taught_by`.
         cache: a folder where students are kept if it can be written; one made with the same predictor and settings is
             read from there.
-        progress: called with how many samples are judged, and how many there are.
+        progress: called with how many codes are judged, and how many there will be, about.
 
     Raises:
-        AiopError: an unknown space or task, a task of another space, or fewer than two samples.
+        AiopError: a space without code vectors, or fewer than two samples.
     """
-    code_vectors(space)
+    code_vectors(judge.space)
     if samples < 2:
         raise AiopError(f"a student needs at least 2 samples, found {samples}: draw 1000")
-    for task in tasks:
-        predictor.task_card(task)
-        if get_task(task).space != space:
-            raise AiopError(f'task "{task}" is not one of {space}: name tasks of that space')
-    settings = [predictor.card["weights_sha256"], space, list(tasks), form, samples, rounds, seed, 1]
+    settings = [judge.digest, list(judge.tasks), samples, rounds, seed, cautious, 2]
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
-    path = None if cache is None else cache / f"student-{space}-{key[:16]}.safetensors"
+    path = None if cache is None else cache / f"student-{judge.space}-{key[:16]}.safetensors"
     if path is not None and path.exists():
-        return CodePredictor.load(path, key)
+        with suppress(AiopError):  # one that is damaged is made anew
+            return CodePredictor.load(path, key)
     random = np.random.default_rng(seed)
-    grammar = get_space(space)
+    grammar = get_space(judge.space)
     codes = list(dict.fromkeys(grammar.sample(random) for _ in range(samples)))
-    first = judged(predictor, space, codes, tasks, form=form, progress=progress)
+    total = len(codes) + rounds * _DIRECTIONS * _EACH
+    judge(codes, None if progress is None else lambda done, _: progress(done, total))
+    learnt, seen = taught_by(judge, cautious=cautious), len(codes)
+
+    def again(more: Sequence[str]) -> Judgement:
+        nonlocal seen
+        before = seen
+        judge(more, None if progress is None else lambda done, _: progress(before + done, total))
+        seen += len(more)
+        return learnt(more)
+
     codes, judgement = sharpened(
-        codes, first, lambda more: judged(predictor, space, more, tasks, form=form), space, tasks, rounds=rounds,
-        seed=seed,
-    )  # fmt: skip
-    student = CodePredictor.student(space, codes, *judgement, tasks=tasks, seed=seed)
+        codes, learnt(codes), again, judge.space, judge.tasks, rounds=rounds, seed=seed
+    )
+    student = CodePredictor.student(judge.space, codes, *judgement, tasks=judge.tasks, seed=seed)
+    if progress is not None:
+        progress(total, total)
     if path is not None:
         with suppress(OSError, AiopError):  # a cache that cannot be written costs time only
             student.save(path, key)
@@ -178,31 +154,38 @@ def sharpened(
 
 
 def settle(
-    found: Found,
-    judge: Callable[[Sequence[str]], Judgement],
+    codes: Sequence[str],
+    judge: Judge,
     student: CodePredictor,
     aims: Array,
     budget: tuple[float, float] | None = None,
     *,
     most: int = _MOST,
-) -> tuple[list[str], Judgement]:
+    cautious: bool = True,
+) -> tuple[list[str], Said]:
     """Return the codes of a search in the order of what the predictor itself says of them, and that.
 
-    The first ``most`` are judged, and those whose counted MACs are outside the budget dropped; where that leaves none,
-    the next, four times at most: there may be none in the end. ``aims`` are the weights ``(T,)`` of standardised
-    values, as of the search.
+    Args:
+        codes: best first, as the student has it. The first ``most`` are judged, and those whose counted MACs are
+            outside the budget dropped; where that leaves none the next, four times at most: none may be left.
+        judge: of the same tasks as the student.
+        student: what the search followed.
+        aims: weights ``(T,)`` of standardised values, as of the search.
+        budget: fewest and most MACs, None for any.
+        most: codes that are judged at once.
+        cautious: whether the worse ends of intervals count, not the values.
     """
-    codes: list[str] = []
-    values, macs, params = np.zeros((0, len(student.tasks))), np.zeros(0), np.zeros(0)
+    some, said = list[str](), judge([])
     inside = np.zeros(0, bool)
-    for start in range(0, min(_AGAIN * most, len(found.codes)), most):
-        codes = list(found.codes[start : start + most])
-        values, macs, params = judge(codes)
-        inside = np.ones(len(codes), bool)
+    for start in range(0, min(_AGAIN * most, len(codes)), most):
+        some = list(codes[start : start + most])
+        said = judge(some)
+        inside = np.ones(len(some), bool)
         if budget is not None:
-            inside = (macs >= budget[0]) & (macs <= budget[1])
+            inside = (said.macs >= budget[0]) & (said.macs <= budget[1])
         if inside.any():
             break
+    values = said.cautious(judge.directions) if cautious else said.values
     score = (values - student.scaling.mean[:-2]) / student.scaling.scale[:-2] @ np.asarray(aims, np.float64)
     order = np.flatnonzero(inside)[np.argsort(-score[inside], kind="stable")]
-    return [codes[place] for place in order], (values[order], macs[order], params[order])
+    return [some[place] for place in order], said.rows(order)

@@ -1,9 +1,10 @@
 """Network coding propagation as a search method (Ding et al., ICLR 2022): see `aiop.search.methods.propagation`.
 
 Gradients need a predictor of codes. With a scorer that is a perceptron which learns what the scorer, fitted to what was
-told, expects of a sample of codes (its *student*). Gradients of it move several codes at once; what they come by is
-ranked by the scorer itself, which knows better than its student, and asked for. Now and then, when enough more was
-told, all of this is done anew. A predictor of codes that is given, of one task or several, is followed as it is.
+told, expects of a sample of codes (its *student*). Gradients of it move many codes at once; of what they come by, and
+what is one mutation from the best of it, the scorer, which knows better than its student, expects most improvement of
+those that are asked for. Nothing told yet, these are drawn from what it ranks first. When enough more was told, all of
+this is done anew. A predictor of codes that is given, of one task or several, is followed as it is.
 
 Without either, perceptrons learn what was told, after ten draws at random. Few labels leave much open: three of them
 from different seeds are followed each on its own, and every fourth ask is a draw.
@@ -11,7 +12,7 @@ from different seeds are followed each on its own, and every fourth ask is a dra
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,27 +21,25 @@ from aiop.errors import AiopError
 from aiop.search.methods.base import Problem, Scorer, Searcher, register_searcher
 from aiop.search.methods.code_predictor import CodePredictor
 from aiop.search.methods.code_vectors import code_vectors
-from aiop.search.methods.distilling import distil
 from aiop.search.methods.propagation import objective_weights, propagate
 from aiop.tasks import get_task
-from aiop.tasks.corpora import cache_dir
-
-if TYPE_CHECKING:
-    from aiop.predictor.predictor import Predictor
 
 __all__ = ["NetworkCodingPropagation"]
 
 Array = npt.NDArray[np.float64]
 
 _POOL = 512  # codes that a student learns from
-_STAGES = (10, 16, 24, 34, 46, 60, 80, 100, 130, 170, 220, 300, 400, 550, 750, 1000)
+_STAGES = (10, 15, 20, 25, 30, 36, 42, 50, 65, 85, 110, 150, 200, 260, 340, 440, 570, 750, 1000)
 """Tells after which a student is made anew."""
-_STARTS, _BEST = 24, 8
-_FOUND, _RANKED = (
-    400,
+_STARTS, _BEST, _OTHERS = 96, 8, 32
+_FOUND = 400  # codes whose MACs are looked at after the gradients
+_RANKED = 200  # what is left of them for a scorer
+_MUTANTS = 4  # of each of the best, for a scorer, where costs of all neighbours are not known beforehand
+_MEMBERS, _EPOCHS, _STEPS = 1, 40, 40
+_SPREAD, _SHARE = (
     200,
-)  # codes whose MACs are looked at after the gradients, and what is left for a scorer
-_MEMBERS, _EPOCHS, _STEPS = 2, 60, 40
+    20,
+)  # of what is ranked without labels so many, a share at most, are in an order drawn at random
 _APART, _FEW_EPOCHS, _FEW_STEPS, _LEADS = 3, 50, 8, 40  # of a search by labels alone
 
 
@@ -86,14 +85,6 @@ class NetworkCodingPropagation(Searcher):
         self._queue: list[str] = []
         self._pool: list[str] = []
 
-    @classmethod
-    def made(cls, problem: Problem, predictor: Predictor | None, *, seed: int = 0) -> Self:
-        """As of `Searcher`; of several tasks a student of the predictor is made, kept in the cache, and followed."""
-        if predictor is None or len(problem.tasks) == 1:
-            return super().made(problem, predictor, seed=seed)
-        student = distil(predictor, problem.space, problem.tasks, cache=cache_dir() / "students")
-        return cls(problem, seed=seed, student=student)
-
     def _propose(self) -> str | None:
         guided = self.scorer is not None or self.student is not None
         if not guided and len(self.told) < _STAGES[0]:
@@ -116,7 +107,7 @@ class NetworkCodingPropagation(Searcher):
         goodness = np.array([self.problem.goodness(value) for value in values])
         random = np.random.default_rng((self.seed, count, 1))
         tried = [known[place] for place in np.argsort(-goodness, kind="stable")[:_BEST]]
-        others = [self._pool[place] for place in random.permutation(len(self._pool))[:_BEST]]
+        others = [self._pool[place] for place in random.permutation(len(self._pool))[:_OTHERS]]
         if self.student is None and self.scorer is None:
             return self._apart(known, goodness, [*tried, *others], random)
         pool = list(dict.fromkeys([*known, *self._pool]))
@@ -128,9 +119,15 @@ class NetworkCodingPropagation(Searcher):
             self.scorer.fit(known, values)
             worth = self.scorer.score(pool, sure=False).mean
             student, aims = self._taught(pool, worth, self.seed + 7919 * count, _MEMBERS, _EPOCHS), np.ones(1)
-        best = [pool[place] for place in np.argsort(-worth, kind="stable")[: _STARTS - _BEST]]
-        codes = self._followed(student, [*best, *tried, *others[: _BEST - len(tried)]], aims, _STEPS)
-        return codes if self.scorer is None else self.scorer.rank(codes)
+        best = [pool[place] for place in np.argsort(-worth, kind="stable")[:_STARTS]]
+        codes = self._followed(student, [*best, *tried, *others], aims, _STEPS)
+        if self.scorer is None:
+            return codes
+        found = list(dict.fromkeys([*codes, *best, *self._around([*codes[:_BEST], *tried], random)]))
+        if known:
+            return self.scorer.promising(found, goodness)
+        few = _SPREAD if self.problem.codes is None else len(self.problem.codes) // _SHARE
+        return _spread(self.scorer.rank(found), min(_SPREAD, max(few, _STAGES[0])), random)
 
     def _apart(
         self, known: list[str], goodness: Array, starts: list[str], random: np.random.Generator
@@ -156,6 +153,13 @@ class NetworkCodingPropagation(Searcher):
         codes = [code for code in map(self.problem.canonical, found[:_FOUND]) if self.problem.inside(code)]
         return list(dict.fromkeys(codes))[:_RANKED]
 
+    def _around(self, codes: list[str], random: np.random.Generator) -> list[str]:
+        """Return codes one mutation from some: gradients of one-hot choices come by few, and stop at the same."""
+        if self.problem.codes is not None:
+            return [other for code in codes for other in self.problem.neighbours(code)]
+        mutants = [self.problem.mutant(code, random) for code in codes for _ in range(_MUTANTS)]
+        return [code for code in mutants if code is not None]
+
     def _taught(self, codes: list[str], worth: Array, seed: int, members: int, epochs: int) -> CodePredictor:
         """Return a student of what codes are worth; MACs are looked at where there is a budget only."""
         scale = max(float(np.std(worth)), 1e-12)
@@ -179,6 +183,15 @@ class NetworkCodingPropagation(Searcher):
     def _aims(self) -> Array:
         directions = [get_task(task).direction for task in self.problem.tasks]
         return objective_weights(self.problem.tasks, directions, self.problem.weights)
+
+
+def _spread(ranked: list[str], count: int, random: np.random.Generator) -> list[str]:
+    """Return ranked codes with the first ``count``, which are alike and teach little, in an order drawn at random.
+
+    The very first stays.
+    """
+    among = ranked[1:count]
+    return [*ranked[:1], *(among[place] for place in random.permutation(len(among))), *ranked[count:]]
 
 
 def _worth(student: CodePredictor, codes: list[str], aims: Array) -> Array:

@@ -1,0 +1,1 @@
+"""Search by training: cells are compared by a duel in which both start from one shared set of weights."""
