@@ -23,10 +23,10 @@ import torch
 import aiop
 from aiop.graph_ir.tensor_file import atomic_path
 from aiop.search.path_filter import PathFilter, pairwise_accuracy
-from aiop.search.path_filter.detection import DetectionSettings
-from aiop.search.path_filter.detection_fronts import at_budgets
-from aiop.search.path_filter.detection_pool import draw_pool
-from aiop.search.path_filter.detection_study import (
+from aiop.search.path_filter.detection.detector import DetectionSettings
+from aiop.search.path_filter.detection.fronts import at_budgets
+from aiop.search.path_filter.detection.pool import draw_pool
+from aiop.search.path_filter.detection.study import (
     WARM_UP,
     Candidates,
     Study,

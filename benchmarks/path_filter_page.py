@@ -13,8 +13,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from aiop.search.path_filter import hypervolume
-from aiop.search.path_filter.detection_fronts import cost_to_reach, front, mean_saving
-from aiop.search.path_filter.detection_study import Candidates, Scenery, Study
+from aiop.search.path_filter.detection.fronts import cost_to_reach, front, mean_saving
+from aiop.search.path_filter.detection.study import Candidates, Scenery, Study
 from aiop.tasks.latent.body import Body
 from aiop.tasks.latent.heads import head_for
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from aiop.search.path_filter.detection_study import Candidates, Study, StudySettings
+from aiop.search.path_filter.detection.study import Candidates, Study, StudySettings
 from aiop.tasks.latent.scene import SceneSpec
 from benchmarks.path_filter_page import RANDOM, SCORED, SEARCHES, Seed, page
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from aiop.search.path_filter.detection_fronts import at_budgets, cost_to_reach, front, mean_saving
+from aiop.search.path_filter.detection.fronts import at_budgets, cost_to_reach, front, mean_saving
 
 COSTS = np.array([4.0, 1.0, 2.0, 3.0, 2.5])
 CHOSEN = np.array([9.0, 5.0, 7.0, 6.0, 7.0])  # at 3 worse than at 2, at 2.5 no better

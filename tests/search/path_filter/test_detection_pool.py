@@ -12,7 +12,7 @@ import pytest
 
 from aiop.errors import AiopError
 from aiop.predictor import Predictor
-from aiop.search.path_filter.detection_pool import Pool, draw_pool
+from aiop.search.path_filter.detection.pool import Pool, draw_pool
 from aiop.tasks.latent.body import SPACE
 
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from aiop.errors import AiopError
-from aiop.search.path_filter import detection_study
-from aiop.search.path_filter.detection import DetectionSettings, Detector, train_detector
-from aiop.search.path_filter.detection_ledger import Evaluations
-from aiop.search.path_filter.detection_pool import Pool
-from aiop.search.path_filter.detection_study import (
+from aiop.search.path_filter.detection import study as detection_study
+from aiop.search.path_filter.detection.detector import DetectionSettings, Detector, train_detector
+from aiop.search.path_filter.detection.ledger import Evaluations
+from aiop.search.path_filter.detection.pool import Pool
+from aiop.search.path_filter.detection.study import (
     WARM_UP,
     Fit,
     Scenery,

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from aiop.errors import AiopError
-from aiop.search.path_filter.detection import (
+from aiop.search.path_filter.detection.detector import (
     DetectionSettings,
     Detector,
     Survivors,

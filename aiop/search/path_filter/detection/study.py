@@ -19,7 +19,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from aiop.errors import AiopError
-from aiop.search.path_filter.detection import (
+from aiop.search.path_filter.detection.detector import (
     DetectionSettings,
     Detector,
     Drawn,
@@ -29,9 +29,9 @@ from aiop.search.path_filter.detection import (
     box_ap,
     train_detector,
 )
-from aiop.search.path_filter.detection_fronts import front
-from aiop.search.path_filter.detection_ledger import Evaluations
-from aiop.search.path_filter.detection_pool import Pool
+from aiop.search.path_filter.detection.fronts import front
+from aiop.search.path_filter.detection.ledger import Evaluations
+from aiop.search.path_filter.detection.pool import Pool
 from aiop.strict import at_least, between
 from aiop.tasks.latent.body import Body
 from aiop.tasks.latent.config import digest
