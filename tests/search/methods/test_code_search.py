@@ -191,7 +191,7 @@ def test_a_budget_that_nothing_meets_is_said_before_anything_is_judged(cache, tm
 
 
 def test_a_narrow_budget_is_met_though_the_student_misses_it(cache, tmp_path, monkeypatch):
-    """However narrow the budget that the student follows, nothing of it is inside: draws within the budget are taken."""
+    """Whatever budget the student follows, nothing of it is inside: draws within the budget are taken."""
     calls, tried = [], len(code_search._MARGINS)
 
     def misses(codes, judge, *more, **named):
