@@ -29,6 +29,7 @@ from aiop.search.methods.judging import Judge
 from aiop.search.methods.propagation import START, objective_weights, propagate, published
 from aiop.tasks.corpora import cache_dir
 from aiop.tasks.tables import Table, load_table
+from benchmarks.document import write_page
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "results" / "ncp.md"
 SPACE = "nas-bench-mr"
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows += _students(codes, taught, judge, seed)
     text = _page(rows, table, codes, judge, options.seeds)
     if options.write:
-        PAGE.write_text(text, encoding="utf-8")
+        write_page(PAGE, text)
     print(text)
 
 

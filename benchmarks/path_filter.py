@@ -32,6 +32,7 @@ from aiop.protocols.store import Record, Store
 from aiop.search.path_filter import NetworkFilter, hypervolume, kept, on_front, pairwise_accuracy
 from aiop.tasks import get_task
 from aiop.tasks.corpora import cache_dir
+from benchmarks.document import write_page
 from benchmarks.path_filter_tables import LABELS, LIMIT, METHODS, RANGES, SHARES, render
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "results" / "path_filter.md"
@@ -88,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         records += _records(ground, options.seeds, store)
     text = render(records, notes, options.seeds)
     if options.write:
-        PAGE.write_text(text, encoding="utf-8")
+        write_page(PAGE, text)
     print(text)
 
 

@@ -21,7 +21,6 @@ import numpy.typing as npt
 import torch
 
 import aiop
-from aiop.graph_ir.tensor_file import atomic_path
 from aiop.search.path_filter import PathFilter, pairwise_accuracy
 from aiop.search.path_filter.detection.detector import DetectionSettings
 from aiop.search.path_filter.detection.fronts import at_budgets
@@ -37,6 +36,7 @@ from aiop.tasks.corpora import cache_dir
 from aiop.tasks.latent.config import LatentConfig, digest
 from aiop.tasks.latent.studio import Studio
 from aiop.tasks.latent.supernet import Supernet
+from benchmarks.document import write_page
 from benchmarks.path_filter_page import BLIND, RANDOM, SCORED, SEARCHES, Seed, page
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "results" / "path_filter_detection.md"
@@ -94,8 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         text = page(seeds, study, options.candidates)
         print(text, flush=True)
     if options.write and text:
-        with atomic_path(PAGE) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_page(PAGE, text)
 
 
 def _filter(features: Array, macs: Array, values: Array, seed: int) -> PathFilter:

@@ -28,6 +28,7 @@ from aiop.search.weight_sharing.settings import DuelSettings, preset
 from aiop.tasks import get_space
 from aiop.tasks.corpora import cache_dir
 from aiop.tasks.spaces.darts import PUBLISHED
+from benchmarks.document import write_page
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "results" / "relative.md"
 IMAGES = "digits"
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = _trained(folder / "alone.jsonl", _cells(found), images, settings)
     text = _page(found, rows, settings, list(read_lines(folder / f"search-{options.seed}" / DUELS)))
     if options.write:
-        PAGE.write_text(text, encoding="utf-8")
+        write_page(PAGE, text)
     print(text)
 
 

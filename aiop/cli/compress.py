@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from aiop.cli.networks import Json, Shapes, Weights, parse_shapes
+from aiop.cli.networks import Json, Resumed, Shapes, Weights, parse_shapes
 from aiop.cli.output import console, human, number, print_json, print_notes, table
 from aiop.errors import AiopError
 
@@ -28,15 +28,7 @@ def compress(
             metavar="NET", help="An ONNX file with its weights, or space:code.", show_default=False
         ),
     ],
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FOLDER",
-            help="Folder to write; the same command goes on with what is there.",
-        ),
-    ],
+    output: Resumed,
     task: Annotated[
         str | None,
         typer.Option(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +13,7 @@ from aiop.cli.output import print_error
 from aiop.errors import AiopError
 from aiop.graph_ir import ComputeGraph
 
-__all__ = ["Json", "Networks", "Reader", "Shapes", "Weights", "parse_shapes"]
+__all__ = ["Json", "Networks", "Reader", "Resumed", "Shapes", "Weights", "parse_shapes"]
 
 Networks = Annotated[
     list[str],
@@ -29,6 +30,15 @@ Shapes = Annotated[
         metavar="NAME=N,C,H,W",
         help="Shape of an input that the file leaves open; once per input.",
         show_default=False,
+    ),
+]
+Resumed = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FOLDER",
+        help="Folder to write; the same command goes on with what is there.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line and nothing else.")]

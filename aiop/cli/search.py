@@ -12,9 +12,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from aiop.cli.networks import Json, Weights
+from aiop.cli.networks import Json, Resumed, Weights
 from aiop.cli.output import console, human, number, print_json, table
-from aiop.cli.search_training import TRAINED, search_by_training
+from aiop.cli.search_training import TRAINED, search_by_training, show_best
 from aiop.errors import AiopError
 
 if TYPE_CHECKING:
@@ -38,15 +38,7 @@ def search(
     space: Annotated[
         str, typer.Option(metavar="SPACE", help="A search space of `aiop spaces`.", show_default=False)
     ],
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FOLDER",
-            help="Folder to write; the same command goes on with what is there.",
-        ),
-    ],
+    output: Resumed,
     task: Annotated[
         list[str] | None,
         typer.Option(
@@ -156,7 +148,8 @@ def search(
     if evaluator is not None:
         evaluate, values = by_command(problem, evaluator), evaluator
     else:
-        evaluate, values = by_predictor(problem, aiop.load(weights)), "predicted"
+        assert predictor is not None  # without guidance there is an evaluator
+        evaluate, values = by_predictor(problem, predictor), "predicted"
     if predictor is not None and len(problem.tasks) > 1:
         from aiop.search.methods.code_search import following
 
@@ -207,19 +200,13 @@ def _bar(*, enabled: bool, title: str = "search") -> Iterator[Callable[[int, int
 
 
 def _show(document: Mapping[str, Any], folder: Path) -> None:
-    out, best = console(), document["best"]
-    kind = "predicted" if document["values"] == "predicted" else "measured"
-    out.print(best["network"], style="bold", soft_wrap=True)
-    out.print(
-        f"{human(best['macs'])} MACs; {document['tasks'][0]}: {number(best['value'])} {document['unit']} {kind}; "
-        f"the best of {document['evaluations']}, in {folder / document['file']}",
-        soft_wrap=True,
+    best, kind = document["best"], "predicted" if document["values"] == "predicted" else "measured"
+    show_best(
+        document,
+        f"{document['tasks'][0]}: {number(best['value'])} {document['unit']} {kind}; the best of "
+        f"{document['evaluations']}, in {folder / document['file']}",
+        kind.capitalize(),
     )
-    out.print()
-    rows = table("Next best", "MACs", kind.capitalize())
-    for entry in document["next"]:
-        rows.add_row(entry["code"], human(entry["macs"]), f"{number(entry['value'])} {document['unit']}")
-    out.print(rows)
 
 
 def _show_codes(document: Mapping[str, Any], folder: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from aiop.cli.output import console, human, number, print_json, table
 from aiop.errors import AiopError
 
-__all__ = ["TRAINED", "search_by_training"]
+__all__ = ["TRAINED", "search_by_training", "show_best"]
 
 TRAINED = ("relative", "darts")
 """The method that compares by training, and the space whose networks it trains."""
@@ -78,17 +78,22 @@ def search_by_training(
         _show(document, output)
 
 
-def _show(document: Mapping[str, Any], folder: Path) -> None:
+def show_best(document: Mapping[str, Any], words: str, value: str) -> None:
+    """Print the best network with its MACs and some words, and the next best as a table with a column ``value``."""
     out, best = console(), document["best"]
     out.print(best["network"], style="bold", soft_wrap=True)
-    out.print(
-        f"{human(best['macs'])} MACs; loss {number(best['value'])} {document['unit']} on {document['images']}, with "
-        f"shared weights; the best of the last population after {document['duels']} duels, in "
-        f"{folder / document['file']}",
-        soft_wrap=True,
-    )
+    out.print(f"{human(best['macs'])} MACs; {words}", soft_wrap=True)
     out.print()
-    rows = table("Next best", "MACs", "Loss")
+    rows = table("Next best", "MACs", value)
     for entry in document["next"]:
         rows.add_row(entry["code"], human(entry["macs"]), f"{number(entry['value'])} {document['unit']}")
     out.print(rows)
+
+
+def _show(document: Mapping[str, Any], folder: Path) -> None:
+    show_best(
+        document,
+        f"loss {number(document['best']['value'])} {document['unit']} on {document['images']}, with shared weights; "
+        f"the best of the last population after {document['duels']} duels, in {folder / document['file']}",
+        "Loss",
+    )

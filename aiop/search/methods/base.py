@@ -87,6 +87,8 @@ class Searcher(ABC):
         self._best: Told | None = None
         self._attempt = 0
         self._prior: list[str] | None = None
+        self._stage = -1
+        self._queue: list[str] = []
 
     @classmethod
     def made(cls, problem: Problem, predictor: Predictor | None, *, seed: int = 0) -> Self:
@@ -104,6 +106,20 @@ class Searcher(ABC):
 
     def _learn(self, told: Told) -> None:  # noqa: B027
         """Take in what was told, which is in ``told`` already."""
+
+    def _plan(self, stage: int) -> list[str]:
+        """Return codes to ask for from a stage on, best first: of the first ``stage`` tells and the seed alone."""
+        raise NotImplementedError(f"{self.name} asks without a plan")
+
+    def _planned(self, stage: int) -> str | None:
+        """Return the next code of a stage's plan (`_plan`) that is not known, None after the last."""
+        if stage != self._stage:
+            self._queue, self._stage = self._plan(stage), stage
+        while self._queue:
+            code = self._queue.pop(0)
+            if not self.is_known(code):
+                return code
+        return None
 
     def ask(self) -> str:
         """Return a code inside the budget that was neither asked for nor told before.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from aiop.search.methods.base import Problem, Scorer, Searcher, register_searcher
+from aiop.search.methods.base import Searcher, register_searcher
 
 __all__ = ["ByMacs"]
 
@@ -20,18 +20,13 @@ class ByMacs(Searcher):
     summary: ClassVar[str] = "the most MACs first, whatever is measured"
     uses_scorer: ClassVar[bool] = False
 
-    def __init__(self, problem: Problem, *, seed: int = 0, scorer: Scorer | None = None) -> None:
-        super().__init__(problem, seed=seed, scorer=scorer)
-        self._queue: list[str] | None = None
-
     def _propose(self) -> str | None:
-        if self._queue is None:
-            self._queue = sorted(self.problem.reference(self.seed), key=self.problem.macs)
-        while self._queue:
-            code = self._queue.pop()
-            if not self.is_known(code):
-                return code
-        if self.problem.codes is not None:
-            return None
+        code = self._planned(0)
+        if code is not None or self.problem.codes is not None:
+            return code
         largest = sorted(filter(self.problem.inside, self._known), key=self.problem.macs)[-1]
         return self.problem.mutant(largest, self.random(), self._known)
+
+    def _plan(self, stage: int) -> list[str]:
+        """See `Searcher._plan`."""
+        return sorted(self.problem.reference(self.seed), key=self.problem.macs)[::-1]

@@ -40,30 +40,21 @@ class Guided(Searcher):
 
     def __init__(self, problem: Problem, *, seed: int = 0, scorer: Scorer | None = None) -> None:
         super().__init__(problem, seed=seed, scorer=scorer)
-        self._fitted = -1
-        self._queue: list[str] = []
         self._wide = -1
         self._narrow: list[str] = []
 
     def _propose(self) -> str | None:
-        fits = _last_fit(len(self.told), listed=self.problem.codes is not None)
-        if fits != self._fitted:
-            self._queue, self._fitted = self._plan(fits), fits
-        while self._queue:
-            code = self._queue.pop(0)
-            if not self.is_known(code):
-                return code
-        return None
+        return self._planned(_last_fit(len(self.told), listed=self.problem.codes is not None))
 
-    def _plan(self, count: int) -> list[str]:
-        """Return candidates after the first ``count`` tells, best first: it depends on these and the seed alone."""
-        if not count:
+    def _plan(self, stage: int) -> list[str]:
+        """Return candidates after the first ``stage`` tells, best first: it depends on these and the seed alone."""
+        if not stage:
             return self._beginning()
-        candidates = self._candidates(count)
-        self._fit(count)
+        candidates = self._candidates(stage)
+        self._fit(stage)
         if self.problem.codes is None:
-            candidates = self._evolved(candidates, count)
-        return self._promising(candidates, count)
+            candidates = self._evolved(candidates, stage)
+        return self._promising(candidates, stage)
 
     def _beginning(self) -> list[str]:
         """Return what the predictor ranks first, then draws among the best twentieth it knows, then the others.

@@ -81,22 +81,13 @@ class NetworkCodingPropagation(Searcher):
                 "ncp follows several tasks by a predictor alone: give it one, or name a single task"
             )
         self.student = student
-        self._stage = -1
-        self._queue: list[str] = []
         self._pool: list[str] = []
 
     def _propose(self) -> str | None:
         guided = self.scorer is not None or self.student is not None
         if not guided and len(self.told) < _STAGES[0]:
             return self.problem.sample(self.random())
-        stage = max((stage for stage in (0, *_STAGES) if stage <= len(self.told)), default=0)
-        if stage != self._stage:
-            self._queue, self._stage = self._plan(stage), stage
-        while self._queue:
-            code = self._queue.pop(0)
-            if not self.is_known(code):
-                return code
-        return None
+        return self._planned(max(stage for stage in (0, *_STAGES) if stage <= len(self.told)))
 
     def _plan(self, count: int) -> list[str]:
         """Return codes to ask for, best first: a function of the first ``count`` tells and the seed."""

@@ -110,8 +110,6 @@ class RelativeSearch(Searcher):
         self._open: list[
             tuple[int, int, int]
         ] = []  # number, and the two learners, of pairs without a comparison
-        self._stage = -1
-        self._queue: list[str] = []
 
     def _propose(self) -> str | None:
         if self.scorer is not None:
@@ -181,14 +179,7 @@ class RelativeSearch(Searcher):
         return code
 
     def _expected(self) -> str | None:
-        stage = len(self.told) - len(self.told) % max(EVERY, len(self.told) // 10)
-        if stage != self._stage:
-            self._queue, self._stage = self._plan(stage), stage
-        while self._queue:
-            code = self._queue.pop(0)
-            if not self.is_known(code):
-                return code
-        return None
+        return self._planned(len(self.told) - len(self.told) % max(EVERY, len(self.told) // 10))
 
     def _plan(self, count: int) -> list[str]:
         """Return what a search on the scorer's word comes by, best expected first: from the first ``count`` tells."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import time
@@ -23,7 +22,13 @@ from aiop.strict import at_least
 from aiop.tasks.latent.body import SPACE, recalibrate
 from aiop.tasks.latent.heads.base import MEMORY, Prepared
 from aiop.tasks.latent.supernet import LARGEST_CODE, Supernet
-from aiop.tasks.latent.training import Progress, one_cycle, optimiser_tensors, restore_optimiser
+from aiop.tasks.latent.training import (
+    Progress,
+    data_identity,
+    one_cycle,
+    optimiser_tensors,
+    restore_optimiser,
+)
 from aiop.tasks.spaces.digits_ofa import (
     BLOCKS,
     BOUNDARIES,
@@ -289,13 +294,11 @@ class _Run:
 
     def identity(self) -> dict[str, str]:
         """What makes another training another; the data by its size and the records of a few rows."""
-        images, targets = self.data.batch(torch.arange(min(16, len(self.data))))
-        digest = hashlib.sha256(images.contiguous().numpy().tobytes() + targets["class"].numpy().tobytes())
         settings = {name: value for name, value in asdict(self.settings).items() if name != "every"}
         return {
             "settings": json.dumps(settings),
             "seed": str(self.seed),
-            "data": f"{len(self.data)} {digest.hexdigest()}",
+            "data": data_identity(self.data),
         }
 
     def save(self) -> None:

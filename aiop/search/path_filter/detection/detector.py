@@ -32,6 +32,7 @@ from aiop.tasks.latent.scene import SceneSpec
 from aiop.tasks.latent.supernet import LARGEST_CODE, SMALLEST_CODE, Supernet
 from aiop.tasks.latent.training import (
     Progress,
+    data_identity,
     one_cycle,
     optimiser_tensors,
     restore_optimiser,
@@ -291,8 +292,6 @@ def _identity(
     detector: Detector, data: Prepared, drawn: Drawn, settings: DetectionSettings, seed: int
 ) -> dict[str, str]:
     """What makes another training another; the data by its size and a few of its images."""
-    images, targets = data.batch(torch.arange(min(16, len(data))))
-    seen = hashlib.sha256(images.contiguous().numpy().tobytes() + targets["class"].numpy().tobytes())
     weights = hashlib.sha256()
     for value in detector.state_dict().values():
         weights.update(value.detach().contiguous().numpy().tobytes())
@@ -300,7 +299,7 @@ def _identity(
         "settings": json.dumps({name: value for name, value in asdict(settings).items() if name != "every"}),
         "seed": str(seed),
         "bodies": drawn.identity,
-        "data": f"{len(data)} {seen.hexdigest()}",
+        "data": data_identity(data),
         "starting weights": weights.hexdigest(),
     }
 
